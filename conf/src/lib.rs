@@ -1,0 +1,6 @@
+//! What operators write, checked: the only place that knows the file format.
+
+pub mod change;
+pub mod finding;
+pub mod parse;
+pub mod settings;
