@@ -1,11 +1,76 @@
-//! Refuses plans that break hard limits (contract; body to come).
-use crate::control::plan::{Plan, PlanInput};
+//! Refuses plans that break hard limits.
+//!
+//! Written from the limits alone, sharing no code with the planner, so that a defect there cannot hide here. A fleet
+//! that is already outside its limits (they were changed) may be brought back in steps; a plan must only never make
+//! it worse.
+use crate::control::plan::{Plan, PlanInput, PlanStep};
+use crate::table::InstanceState;
+use foretide_predictor::id::InstanceId;
+use std::collections::BTreeSet;
 
 /// A broken limit, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding(pub String);
 
-/// Checks a plan against the limits, independently of how it was made.
-pub fn lint(_input: &PlanInput, _plan: &Plan) -> Vec<Finding> {
-    todo!()
+/// Checks a plan against the limits, independently of how it was made. Empty: nothing to say against it.
+pub fn lint(input: &PlanInput, plan: &Plan) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut drains = Vec::new();
+    let mut starts: u64 = 0;
+    for step in &plan.steps {
+        match step {
+            PlanStep::Start => starts += 1,
+            PlanStep::Drain(instance) => drains.push(*instance),
+        }
+    }
+    check_drains(input, &drains, &mut findings);
+    check_counts(input, starts, drains.len() as u64, plan.report.target, &mut findings);
+    findings
+}
+
+fn check_drains(input: &PlanInput, drains: &[InstanceId], findings: &mut Vec<Finding>) {
+    let mut seen = BTreeSet::new();
+    for &id in drains {
+        if !seen.insert(id) {
+            findings.push(Finding(format!("instance {} is drained twice", id.0)));
+        }
+        match input.instances.iter().find(|one| one.id == id) {
+            None => findings.push(Finding(format!("instance {} to be drained does not exist", id.0))),
+            Some(one) if matches!(one.state, InstanceState::Draining | InstanceState::Gone) => {
+                findings.push(Finding(format!("instance {} is on its way out already", id.0)));
+            }
+            Some(_) => {}
+        }
+    }
+    let too_soon = input.last_change.is_some_and(|at| input.now.since(at) < input.settings.cooldown);
+    if too_soon && !drains.is_empty() {
+        findings.push(Finding(format!("{} instances go within the cooldown", drains.len())));
+    }
+}
+
+fn check_counts(input: &PlanInput, starts: u64, drains: u64, target: u32, findings: &mut Vec<Finding>) {
+    let limits = &input.settings;
+    let ceiling = u64::from(limits.ceiling);
+    let floor = u64::from(limits.floor).min(ceiling);
+    let before = input
+        .instances
+        .iter()
+        .filter(|one| !matches!(one.state, InstanceState::Draining | InstanceState::Gone))
+        .count() as u64;
+    let after = (before + starts).saturating_sub(drains);
+    if starts > 0 && after > ceiling {
+        findings.push(Finding(format!("{after} instances are above the ceiling of {ceiling}")));
+    }
+    if drains > 0 && after < floor {
+        findings.push(Finding(format!("{after} instances are below the floor of {floor}")));
+    }
+    if starts > u64::from(limits.step_up) {
+        findings.push(Finding(format!("{starts} starts at once, {} are allowed", limits.step_up)));
+    }
+    if drains > u64::from(limits.step_down) {
+        findings.push(Finding(format!("{drains} releases at once, {} are allowed", limits.step_down)));
+    }
+    if after != u64::from(target) {
+        findings.push(Finding(format!("the report says {target} instances, the steps lead to {after}")));
+    }
 }

@@ -5,3 +5,5 @@ pub mod io;
 pub mod lint;
 pub mod plan;
 pub mod report;
+mod sizing;
+mod words;
