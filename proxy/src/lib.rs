@@ -2,5 +2,8 @@
 //!
 //! Adapters (`engine`, `store`, `fleet`, `admin`) never import each other; only the composition root knows them all.
 
+pub mod admin;
 pub mod clock;
+pub mod fleet;
 pub mod ring;
+pub mod store;

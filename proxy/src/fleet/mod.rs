@@ -1,0 +1,10 @@
+//! Instances as the world has them: starting and stopping local producers, and asking any producer how it is.
+//!
+//! Nothing here chooses: what runs is the controller's wish, and whether a check result matters is its judgement. What
+//! happens is told as events; nothing is retried, because the next tick sees reality.
+
+mod ask;
+pub mod ports;
+pub mod probe;
+pub mod process;
+mod supervise;
