@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use foretide_predictor::time::Timestamp;
 use foretide_routing::control::io::LoadSample;
 
-use super::sqlite::{HistoryFile, is_damage};
+use super::sqlite::{HistoryFile, MAX_BATCH, is_damage};
 use super::{Notice, StoreError};
 
 /// Bounds of a history. The defaults suit a proxy with hundreds of instances at a step of a minute.
@@ -180,7 +180,7 @@ struct Writer {
     limits: HistoryLimits,
     /// `None`: degraded.
     file: Option<HistoryFile>,
-    /// Rows not in the file yet; only while degraded.
+    /// Rows not in the file yet; between two batches only while degraded.
     ring: VecDeque<LoadSample>,
     newest: Timestamp,
     batches_since_prune: u32,
@@ -221,17 +221,24 @@ impl Writer {
         rows.retain(|row| [row.work_rate, row.request_rate, row.in_flight].iter().all(|x| x.is_finite()));
         self.count_dropped(offered - rows.len());
         self.newest = rows.iter().map(|row| row.at).fold(self.newest, Timestamp::max);
-        let Some(file) = &mut self.file else { return self.hold(rows) };
-        match file.insert(rows.iter()) {
-            Ok(written) => {
-                self.count_written(written);
-                self.prune_sometimes();
-            }
-            Err(error) => {
-                self.hold(rows);
-                self.degrade(&error);
-            }
+        self.hold(rows);
+        match self.write_waiting() {
+            Ok(()) => self.prune_sometimes(),
+            Err(error) => self.degrade(&error),
         }
+    }
+
+    /// Writes what waits in memory, batch by batch; what is written is gone from memory. Without a file nothing happens.
+    fn write_waiting(&mut self) -> Result<(), rusqlite::Error> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        while !self.ring.is_empty() {
+            let rows = self.ring.make_contiguous();
+            let batch = rows.len().min(MAX_BATCH);
+            file.insert(&rows[..batch])?;
+            self.ring.drain(..batch);
+            self.shared.written.fetch_add(batch as u64, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// The disk's rows and the waiting ones. The ring is newer than the file, so order holds but for late rows.
@@ -273,16 +280,15 @@ impl Writer {
         self.flush();
     }
 
-    /// Writes the ring to a file just opened; pruning first makes room if it had reached its size.
     fn flush(&mut self) {
-        let before = self.newest.minus(self.keep);
-        let Some(file) = &mut self.file else { return };
-        match file.prune(before).and_then(|()| file.insert(self.ring.iter())) {
-            Ok(written) => {
-                self.ring.clear();
-                self.count_written(written);
+        if self.file.is_none() {
+            return;
+        }
+        let waiting = self.ring.len();
+        match self.write_waiting() {
+            Ok(()) => {
                 self.shared.degraded.store(false, Ordering::Relaxed);
-                self.say(format!("history is written again; {written} rows from memory saved"));
+                self.say(format!("history is written again; {waiting} rows from memory saved"));
             }
             // Said when it began.
             Err(_) => self.file = None,
@@ -328,10 +334,6 @@ impl Writer {
         if notices.len() < MAX_NOTICES {
             notices.push(Notice(text));
         }
-    }
-
-    fn count_written(&self, rows: usize) {
-        self.shared.written.fetch_add(rows as u64, Ordering::Relaxed);
     }
 
     fn count_dropped(&self, rows: usize) {

@@ -21,6 +21,12 @@ const LAYOUT: i64 = 1;
 
 const PAGE_BYTES: u64 = 4096;
 
+/// Rows in one transaction: about six pages, a millisecond of work.
+pub(super) const MAX_BATCH: usize = 256;
+
+/// The least allowed size: below it a batch would not fit into a fifth.
+const MIN_PAGES: u64 = 40;
+
 /// An open history file.
 #[derive(Debug)]
 pub(super) struct HistoryFile {
@@ -64,7 +70,7 @@ impl HistoryFile {
             }
         }
         connection.query_row("PRAGMA journal_mode=WAL", [], |_| Ok(()))?;
-        let pages = (max_bytes / PAGE_BYTES).max(8);
+        let pages = (max_bytes / PAGE_BYTES).max(MIN_PAGES);
         connection.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(()))?;
         connection.execute_batch(&format!(
             "PRAGMA synchronous=NORMAL;
@@ -82,13 +88,22 @@ impl HistoryFile {
         Ok(Self { connection })
     }
 
-    /// Writes rows in one transaction: all or none. A row for a step already there replaces it.
-    pub(super) fn insert<'a>(
-        &mut self,
-        rows: impl Iterator<Item = &'a LoadSample>,
-    ) -> Result<usize, rusqlite::Error> {
+    /// Writes rows, at most [`MAX_BATCH`], in one transaction: all or none. A row for a step already there replaces it.
+    /// When the file has reached its allowed size, the oldest quarter of the time held makes room.
+    pub(super) fn insert(&mut self, rows: &[LoadSample]) -> Result<(), rusqlite::Error> {
+        match self.insert_once(rows) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.is_at_its_limit()? =>
+            {
+                self.forget_oldest_quarter()?;
+                self.insert_once(rows)
+            }
+            result => result,
+        }
+    }
+
+    fn insert_once(&mut self, rows: &[LoadSample]) -> Result<(), rusqlite::Error> {
         let transaction = self.connection.transaction()?;
-        let mut written = 0;
         {
             let mut statement =
                 transaction.prepare_cached("INSERT OR REPLACE INTO load VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
@@ -102,24 +117,27 @@ impl HistoryFile {
                     row.request_rate,
                     row.in_flight
                 ])?;
-                written += 1;
             }
         }
-        transaction.commit()?;
-        Ok(written)
+        transaction.commit()
     }
 
-    /// Forgets what is older; when nine tenths of the allowed size are used, also the oldest quarter of the time held.
+    /// Forgets what is older.
     pub(super) fn prune(&mut self, before: Timestamp) -> Result<(), rusqlite::Error> {
-        let remove = "DELETE FROM load WHERE at_us < ?1";
-        self.connection.execute(remove, params![to_sql(before)])?;
+        self.connection.execute("DELETE FROM load WHERE at_us < ?1", params![to_sql(before)]).map(drop)
+    }
+
+    /// Tells our limit from a full disk, for which SQLite has one word. A batch needs fewer pages than the last fifth
+    /// of any allowed size has.
+    fn is_at_its_limit(&self) -> Result<bool, rusqlite::Error> {
         let number = |sql| self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
         let used = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
-        if used * 10 >= number("PRAGMA max_page_count")? * 9 {
-            let border = number("SELECT coalesce(min(at_us) + (max(at_us) - min(at_us)) / 4, 0) FROM load")?;
-            self.connection.execute(remove, params![border])?;
-        }
-        Ok(())
+        Ok(used * 5 >= number("PRAGMA max_page_count")? * 4)
+    }
+
+    fn forget_oldest_quarter(&mut self) -> Result<(), rusqlite::Error> {
+        let border = "SELECT min(at_us) + (max(at_us) - min(at_us)) / 4 FROM load";
+        self.connection.execute(&format!("DELETE FROM load WHERE at_us < ({border})"), []).map(drop)
     }
 
     /// Rows from `since` on, oldest first.
