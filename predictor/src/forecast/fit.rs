@@ -1,10 +1,43 @@
-//! Seasonal forecast with an interval (contract; body to come).
+//! Seasonal forecast with an interval.
+//!
+//! Two methods. `seasonal-ridge` (`lag-ridge` where no season fits twice into the history): a direct robust regression
+//! per horizon on √load. `last-value`: for short histories, and wherever it did better lately. Both are tried on the
+//! newest part of the history; that gives the score and how wide the interval must be. Announced events are divided
+//! out of the history and multiplied into the future.
+//!
+//! Bounds: history and horizon are bounded, rows per regression too, so a fit takes milliseconds. Never NaN, never
+//! negative, never above [`HIGHEST`]² times the largest load seen (before events). Known weaknesses: the mean is
+//! nearer the median, because it is squared back from the root; holidays must be announced as events.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
 use crate::estimate::Estimate;
-use crate::forecast::calendar::ScheduledEvent;
+use crate::forecast::backtest::{Trial, Verdict};
+use crate::forecast::calendar::{self, ScheduledEvent};
+use crate::forecast::design::Design;
+use crate::forecast::history::{self, History};
+use crate::forecast::ladder::{Ladder, Reach};
+use crate::forecast::last_value::LastValue;
 use crate::forecast::series::Series;
 use crate::time::Timestamp;
-use serde::{Deserialize, Serialize};
-use std::time::Duration;
+
+/// Steps of usable history needed for any answer.
+const NEEDED: usize = 2;
+
+/// Points of a forecast: two weeks of minutes.
+const MOST_STEPS_AHEAD: usize = 20_160;
+
+/// Centre and upper end may exceed the largest root seen by this factor: regressions extrapolate, machines do not grow
+/// a hundredfold in a step.
+const HIGHEST: (f64, f64) = (1.5, 3.0);
+
+/// Half-widths are at least this share of the root of the load (so twice that of the load).
+const NARROWEST: f64 = 0.01;
+
+/// Factor on half-widths that no backtest could check.
+const UNCHECKED_WIDENING: f64 = 1.5;
 
 /// How to forecast.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,12 +85,18 @@ pub struct Forecast {
 
 impl Forecast {
     /// Load of the step that holds `at`; `None` before the first and after the last.
-    pub fn at(&self, _at: Timestamp) -> Option<Estimate> {
-        todo!()
+    pub fn at(&self, at: Timestamp) -> Option<Estimate> {
+        let next = self.points.partition_point(|point| point.at <= at);
+        let point = self.points.get(next.checked_sub(1)?)?;
+        (at < point.at.plus(self.step)).then_some(point.load)
     }
-    /// The step with the largest mean in `[from, to]`.
-    pub fn peak(&self, _from: Timestamp, _to: Timestamp) -> Option<ForecastPoint> {
-        todo!()
+
+    /// The step with the largest mean (the earliest of equals) among those that touch `[from, to]`.
+    pub fn peak(&self, from: Timestamp, to: Timestamp) -> Option<ForecastPoint> {
+        let touching = self.points.iter().filter(|point| point.at <= to && from < point.at.plus(self.step));
+        touching
+            .copied()
+            .reduce(|best, point| if point.load.mean() > best.load.mean() { point } else { best })
     }
 }
 
@@ -78,9 +117,80 @@ pub enum FitError {
 /// Forecasts the series. Milliseconds to tens of them: off the tick. Pure. With little history it answers with wide
 /// intervals around the last values rather than failing; events multiply what is usual.
 pub fn fit(
-    _series: &Series,
-    _events: &[ScheduledEvent],
-    _settings: &ForecastSettings,
+    series: &Series,
+    events: &[ScheduledEvent],
+    settings: &ForecastSettings,
 ) -> Result<Forecast, FitError> {
-    todo!()
+    let too_short = |have| FitError::TooShort { have, need: NEEDED };
+    let history = history::clean(series, events, &settings.seasons).map_err(too_short)?;
+    let made_at = series.end().ok_or(too_short(0))?;
+    let steps_ahead = settings.steps_ahead.min(MOST_STEPS_AHEAD);
+    let design = Design::new(&history.z, &history.seasons);
+    let (method, verdict) = choose(&design, steps_ahead);
+    let widening = verdict.as_ref().map_or(UNCHECKED_WIDENING, |verdict| verdict.widening);
+    let last = history.z.len() - 1;
+    let point = |h: usize| {
+        let at = made_at.plus(series.step().saturating_mul(h as u32 - 1));
+        let load = history.load(method.predict(&design, last, h), widening);
+        ForecastPoint { at, load: load.scaled(calendar::ratio_at(events, at)) }
+    };
+    Ok(Forecast {
+        made_at,
+        step: series.step(),
+        points: (1..=steps_ahead).map(point).collect(),
+        score: verdict.map(|verdict| verdict.score),
+        method: method.name(&design).to_owned(),
+    })
+}
+
+enum Method {
+    Ridge(Ladder),
+    Last(LastValue),
+}
+
+impl Method {
+    fn predict(&self, design: &Design<'_>, t: usize, h: usize) -> Reach {
+        match self {
+            Self::Ridge(ladder) => ladder.predict(design, t, h),
+            Self::Last(last) => last.predict(h),
+        }
+    }
+
+    fn name(&self, design: &Design<'_>) -> &'static str {
+        match self {
+            Self::Ridge(_) if design.shortest_season().is_some() => "seasonal-ridge",
+            Self::Ridge(_) => "lag-ridge",
+            Self::Last(_) => "last-value",
+        }
+    }
+}
+
+/// The method that did better in the tail, and how it did.
+fn choose(design: &Design<'_>, steps_ahead: usize) -> (Method, Option<Verdict>) {
+    let z = design.z();
+    let last = || Method::Last(LastValue::at(z, z.len() - 1));
+    let Some(trial) = Trial::new(design, steps_ahead) else {
+        return (last(), None);
+    };
+    let last_verdict = trial.judge(design, |t, h| LastValue::at(z, t).predict(h));
+    let tried = Ladder::fit(design, trial.cut, steps_ahead);
+    let ridge_verdict = tried.and_then(|ladder| trial.judge(design, |t, h| ladder.predict(design, t, h)));
+    match (Ladder::fit(design, z.len(), steps_ahead), ridge_verdict, last_verdict) {
+        (Some(ladder), Some(ridge), plain) if plain.as_ref().is_none_or(|plain| ridge.loss <= plain.loss) => {
+            (Method::Ridge(ladder), Some(ridge))
+        }
+        (_, _, plain) => (last(), plain),
+    }
+}
+
+impl History {
+    /// Back to the load's own unit.
+    fn load(&self, reach: Reach, widening: f64) -> Estimate {
+        let centre = reach.centre.clamp(0.0, HIGHEST.0);
+        let narrowest = NARROWEST * centre.max(0.1);
+        let low = (centre - (reach.down * widening).max(narrowest)).max(0.0);
+        let high = (centre + (reach.up * widening).max(narrowest)).min(HIGHEST.1);
+        let [mean, low, high] = [centre, low, high].map(|root| (root * self.scale).powi(2));
+        Estimate::new(mean, low, high).unwrap_or(Estimate::exact(0.0))
+    }
 }

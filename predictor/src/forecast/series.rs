@@ -1,35 +1,130 @@
-//! A bounded, evenly spaced series of load (contract; body to come).
-use crate::time::Timestamp;
+//! A bounded, evenly spaced series of load.
+//!
+//! Steps are counted from the epoch, so equal steps of different series line up. The newest `capacity` steps are kept
+//! in one contiguous slice: the buffer grows to twice that before its older half is dropped, which makes `put`
+//! constant time on average. Known weakness: a clock that jumps ahead by more than the capacity empties the series.
+
 use std::time::Duration;
+
+use crate::time::Timestamp;
 
 /// Evenly spaced values, oldest first; NaN marks a gap. Bounded: the oldest fall out.
 #[derive(Clone, Debug)]
-pub struct Series {}
+pub struct Series {
+    step_us: u64,
+    capacity: usize,
+    /// The last `capacity` of these count.
+    buffer: Vec<f64>,
+    /// Number of the step after the last one held, counted from the epoch.
+    next: u64,
+}
 
 impl Series {
-    /// Steps of `step`, at most `capacity` of them.
-    pub fn new(_step: Duration, _capacity: usize) -> Self {
-        todo!()
+    /// Steps of `step` (at least 1 µs), at most `capacity` of them (at least 1).
+    pub fn new(step: Duration, capacity: usize) -> Self {
+        let step_us = u64::try_from(step.as_micros()).unwrap_or(u64::MAX).max(1);
+        Self { step_us, capacity: capacity.max(1), buffer: Vec::new(), next: 0 }
     }
+
     /// Puts the value of the step that starts at `at` (rounded down to a step). Skipped steps become gaps; a value
-    /// for a step already held replaces it; one older than the series is ignored.
-    pub fn put(&mut self, _at: Timestamp, _value: f64) {
-        todo!()
+    /// for a step already held replaces it; one older than the series is ignored. What is not finite is a gap.
+    pub fn put(&mut self, at: Timestamp, value: f64) {
+        let index = at.as_us() / self.step_us;
+        let value = if value.is_finite() { value } else { f64::NAN };
+        let held = self.values().len() as u64;
+        if held == 0 || index >= self.next.saturating_add(self.capacity as u64) {
+            self.buffer.clear();
+            self.next = index;
+        } else if index < self.next {
+            let back = self.next - index;
+            if back <= held {
+                let slot = self.buffer.len() - back as usize;
+                self.buffer[slot] = value;
+            }
+            return;
+        }
+        let skipped = (index - self.next) as usize;
+        self.buffer.extend(std::iter::repeat_n(f64::NAN, skipped));
+        self.buffer.push(value);
+        self.next = index + 1;
+        if self.buffer.len() >= 2 * self.capacity {
+            self.buffer.drain(..self.buffer.len() - self.capacity);
+        }
     }
+
     /// Width of a step.
     pub fn step(&self) -> Duration {
-        todo!()
+        Duration::from_micros(self.step_us)
     }
+
     /// Start of the first step held.
     pub fn start(&self) -> Option<Timestamp> {
-        todo!()
+        let held = self.values().len() as u64;
+        (held > 0).then(|| self.begin(self.next - held))
     }
+
     /// End of the last step held.
     pub fn end(&self) -> Option<Timestamp> {
-        todo!()
+        (!self.buffer.is_empty()).then(|| self.begin(self.next))
     }
+
     /// Values, oldest first.
     pub fn values(&self) -> &[f64] {
-        todo!()
+        &self.buffer[self.buffer.len().saturating_sub(self.capacity)..]
+    }
+
+    fn begin(&self, index: u64) -> Timestamp {
+        Timestamp::from_us(index.saturating_mul(self.step_us))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn second(n: u64) -> Timestamp {
+        Timestamp::from_us(n * 1_000_000)
+    }
+
+    #[test]
+    fn gaps_replacements_and_late_comers() {
+        let mut series = Series::new(Duration::from_secs(1), 4);
+        assert_eq!((series.start(), series.end()), (None, None));
+        series.put(Timestamp::from_us(10_700_000), 1.0);
+        series.put(second(12), 3.0);
+        series.put(second(12), 4.0);
+        series.put(second(9), 9.0);
+        assert_eq!((series.start(), series.end()), (Some(second(10)), Some(second(13))));
+        assert_eq!(series.values()[0], 1.0);
+        assert!(series.values()[1].is_nan());
+        assert_eq!(series.values()[2], 4.0);
+        series.put(second(100), 7.0);
+        assert_eq!(series.values(), [7.0]);
+    }
+
+    proptest! {
+        #[test]
+        fn holds_what_a_map_of_steps_would(puts in prop::collection::vec((0u64..60, 0.0..10.0f64), 0..80),
+                                           capacity in 1usize..20) {
+            let mut series = Series::new(Duration::from_secs(1), capacity);
+            let mut model = std::collections::BTreeMap::new();
+            let mut newest = 0;
+            for (at, value) in puts {
+                series.put(second(at), value);
+                let first = series.start().map_or(0, |start| start.as_us() / 1_000_000);
+                newest = newest.max(at);
+                if at >= first {
+                    model.insert(at, value);
+                }
+                prop_assert!(series.values().len() <= capacity);
+                prop_assert_eq!(series.end(), Some(second(newest + 1)));
+                for (index, held) in series.values().iter().enumerate() {
+                    let expected = model.get(&(first + index as u64)).copied();
+                    prop_assert_eq!(expected, (!held.is_nan()).then_some(*held));
+                }
+            }
+        }
     }
 }

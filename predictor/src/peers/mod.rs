@@ -1,0 +1,217 @@
+//! Tier 3: is this consumer, or everybody, worse off on that instance than expected?
+//!
+//! A sample is `ln(observed / expected latency)` and whether the producer failed. Each (consumer, instance) pair has
+//! a cell; `factor = exp(trust · (residual beyond its noise + 1.4 · error share))`, faded by age and clamped to
+//! [1/2, 4]. It is worked out when a sample is learned, so that the hot path hashes once and loads twice or thrice.
+//!
+//! Bounds: a pair has two possible cells. When both belong to others that are alive, its samples go to the `other`
+//! cell of the instance, and it reads that one. Cells that heard nothing for a while are given away, nearly empty
+//! ones sooner, so that a flood of made-up consumers cannot keep real ones out for long.
+//!
+//! Known weakness: a slow instance is slow for all its consumers, and steering also measures that as its speed;
+//! whoever computes *expected* latency should include the measured speed, or it counts twice.
+
+mod anomaly;
+mod cell;
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use serde::Serialize;
+
+use crate::hash;
+use crate::id::InstanceId;
+use crate::time::Timestamp;
+use anomaly::Standing;
+use cell::Cell;
+
+/// Factors outside would let tier 3 overrule the other tiers.
+const FACTORS: (f32, f32) = (0.5, 4.0);
+
+/// Silence after which a cell may be given away, seconds; a nearly empty one after the second figure.
+const GIVEN_AWAY_AFTER_S: (u32, u32) = (300, 20);
+
+/// Places where an instance's own cells may lie.
+const PROBES: usize = 8;
+
+/// How unusual an instance is, seen by all its consumers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Anomaly {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// Robust z-score of its median residual among the pool's instances (median and MAD); positive is worse.
+    pub score: f64,
+    /// Share of capacity that this excess is likely to cost, in [0, 1]: tier 3's part of the load score.
+    pub excess: f64,
+    /// Share of recent requests that failed there.
+    pub error_ratio: f64,
+    /// Consumers it rests on.
+    pub consumers: usize,
+}
+
+/// Bounded concurrent table of residuals per (consumer, instance): many readers, one writer, no lock.
+#[derive(Debug)]
+pub struct PeerTable {
+    pairs: Box<[Cell]>,
+    /// Everybody on an instance.
+    everybody: Box<[Cell]>,
+    /// Consumers of an instance that found no cell; at the index of `everybody`.
+    others: Box<[Cell]>,
+    /// Second of the newest sample: readers have no clock.
+    clock_s: AtomicU32,
+}
+
+impl PeerTable {
+    /// `cells`: capacity, rounded up to a power of two (16 to 4,194,304); 4,096 if in doubt. A quarter as many
+    /// instances can be told apart.
+    pub fn new(cells: usize) -> Self {
+        let pairs = cells.clamp(16, 1 << 22).next_power_of_two();
+        let empty = |count: usize| std::iter::repeat_with(Cell::default).take(count).collect();
+        let (pairs, instances) = (empty(pairs), (pairs / 4).max(64));
+        Self { pairs, everybody: empty(instances), others: empty(instances), clock_s: AtomicU32::new(0) }
+    }
+
+    /// Learns from one finished request: ln(observed / expected latency), and whether it failed by the producer. A
+    /// residual that is not a number does not count; the failure does.
+    pub fn observe(
+        &self,
+        consumer_key: u64,
+        instance: InstanceId,
+        log_residual: f64,
+        failed: bool,
+        now: Timestamp,
+    ) {
+        let now_s = u32::try_from(now.as_us() / 1_000_000).unwrap_or(u32::MAX);
+        if now_s > self.clock_s.load(Relaxed) {
+            self.clock_s.store(now_s, Relaxed);
+        }
+        let now_s = self.clock_s.load(Relaxed);
+        let residual = (!log_residual.is_nan()).then_some(log_residual as f32);
+        let home = self.home_to_learn(instance);
+        self.everybody[home].learn(residual, failed, now_s);
+        match self.pair_to_learn(consumer_key, instance, now_s) {
+            Some(cell) => cell.learn(residual, failed, now_s),
+            None => self.others[home].learn(residual, failed, now_s),
+        }
+    }
+
+    /// Factor on the score of `instance` for this consumer: 1.0 when nothing is known, above when it fares badly
+    /// there; within [1/2, 4]. No lock, no allocation.
+    pub fn factor(&self, consumer_key: u64, instance: InstanceId) -> f32 {
+        let now_s = self.clock_s.load(Relaxed);
+        let key = pair_key(consumer_key, instance);
+        let [first, second] = self.places(key);
+        let (first_tag, second_tag) = (first.tag(), second.tag());
+        let log = if first_tag == key {
+            first.log_factor(now_s)
+        } else if second_tag == key {
+            second.log_factor(now_s)
+        } else if first_tag != 0 && second_tag != 0 {
+            self.home(instance).map_or(0.0, |home| self.others[home].log_factor(now_s))
+        } else {
+            0.0
+        };
+        if log == 0.0 { 1.0 } else { log.exp().clamp(FACTORS.0, FACTORS.1) }
+    }
+
+    /// Compares the instances of one pool with each other. Those with fewer than five samples in recent memory are
+    /// left out. Reads the whole table: once a tick, not per request.
+    pub fn anomalies(&self, instances: &[InstanceId], now: Timestamp) -> Vec<Anomaly> {
+        let now_s = u32::try_from(now.as_us() / 1_000_000).unwrap_or(u32::MAX);
+        let mut asked: Vec<u32> = instances.iter().map(|instance| instance.0).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let mut residuals = vec![Vec::new(); asked.len()];
+        for cell in self.pairs.iter().chain(&self.others).filter(|cell| cell.tag() != 0) {
+            if let Ok(place) = asked.binary_search(&cell.instance()) {
+                let tally = cell.tally();
+                if tally.count >= cell::ENOUGH {
+                    let fresh = cell::freshness(now_s.saturating_sub(cell.heard_s()));
+                    residuals[place].push(f64::from(tally.residual * fresh));
+                }
+            }
+        }
+        let standings: Vec<Standing> = asked
+            .into_iter()
+            .zip(residuals)
+            .filter_map(|(instance, residuals)| self.standing(InstanceId(instance), residuals, now_s))
+            .collect();
+        anomaly::compare(&standings)
+    }
+
+    /// Forgets an instance that is gone.
+    pub fn forget(&self, instance: InstanceId) {
+        let all = self.pairs.iter().chain(&self.everybody).chain(&self.others);
+        all.filter(|cell| cell.tag() != 0 && cell.instance() == instance.0).for_each(Cell::clear);
+    }
+
+    fn standing(&self, instance: InstanceId, residuals: Vec<f64>, now_s: u32) -> Option<Standing> {
+        let everybody = &self.everybody[self.home(instance)?];
+        let tally = everybody.tally();
+        if tally.count < cell::ENOUGH {
+            return None;
+        }
+        let fresh = cell::freshness(now_s.saturating_sub(everybody.heard_s()));
+        let consumers = residuals.len();
+        // Many consumers with a request or two each: none has enough alone, together they have.
+        let residual =
+            if consumers > 0 { anomaly::median(residuals) } else { f64::from(tally.residual * fresh) };
+        let error_ratio = f64::from(tally.errors * fresh).clamp(0.0, 1.0);
+        Some(Standing { instance, residual, error_ratio, consumers })
+    }
+
+    fn places(&self, key: u64) -> [&Cell; 2] {
+        let mask = self.pairs.len() - 1;
+        let first = key as usize & mask;
+        // The other half of the hash; never the first place again.
+        let second = (key >> 32) as usize & mask;
+        let second = if second == first { first ^ 1 } else { second };
+        [&self.pairs[first], &self.pairs[second]]
+    }
+
+    fn pair_to_learn(&self, consumer_key: u64, instance: InstanceId, now_s: u32) -> Option<&Cell> {
+        let key = pair_key(consumer_key, instance);
+        let places = self.places(key);
+        if let Some(own) = places.into_iter().find(|cell| cell.tag() == key) {
+            return Some(own);
+        }
+        let free = |cell: &&Cell| {
+            let needed =
+                if cell.tally().count < cell::ENOUGH { GIVEN_AWAY_AFTER_S.1 } else { GIVEN_AWAY_AFTER_S.0 };
+            cell.tag() == 0 || now_s.saturating_sub(cell.heard_s()) >= needed
+        };
+        let cell = places.into_iter().filter(free).min_by_key(|cell| (cell.tag() != 0, cell.heard_s()))?;
+        cell.claim(key, instance.0);
+        Some(cell)
+    }
+
+    /// Where the cells of an instance are, if it has any.
+    fn home(&self, instance: InstanceId) -> Option<usize> {
+        let tag = u64::from(instance.0) + 1;
+        self.homes(instance).find(|&place| self.everybody[place].tag() == tag)
+    }
+
+    /// Finds or makes room for an instance; where there is none, the one silent for longest gives way.
+    fn home_to_learn(&self, instance: InstanceId) -> usize {
+        if let Some(home) = self.home(instance) {
+            return home;
+        }
+        let room = |place: &usize| (self.everybody[*place].tag() != 0, self.everybody[*place].heard_s());
+        let home = self.homes(instance).min_by_key(room).unwrap_or(0);
+        self.everybody[home].claim(u64::from(instance.0) + 1, instance.0);
+        self.others[home].claim(u64::from(instance.0) + 1, instance.0);
+        home
+    }
+
+    fn homes(&self, instance: InstanceId) -> impl Iterator<Item = usize> {
+        let mask = self.everybody.len() - 1;
+        let first = hash::mix(u64::from(instance.0)) as usize;
+        (0..PROBES).map(move |probe| first.wrapping_add(probe) & mask)
+    }
+}
+
+fn pair_key(consumer_key: u64, instance: InstanceId) -> u64 {
+    hash::pair(consumer_key, u64::from(instance.0) + 1)
+}
+
+#[cfg(test)]
+mod tests;
