@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod clock;
+pub mod engine;
 pub mod fleet;
 pub mod ring;
 pub mod store;

@@ -1,0 +1,381 @@
+//! One request on its way: what was decided, what is still owed, and what is said about it in the end.
+//!
+//! States: begun → routed → (trying → concluded)+ → finished. Dropping a context in any state is safe and complete: the
+//! ticket comes back, the try is observed as cut off, the line is written. That is the path of cancelled requests, of
+//! those whose time ran out in the middle of a response, and of those that a drain could not wait for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foretide_predictor::cost::estimator::CostPrediction;
+use foretide_predictor::id::InstanceId;
+use foretide_predictor::time::Timestamp;
+use foretide_routing::decide::{Attempt, Decision, decide, predict};
+use foretide_routing::extract::RequestFacts;
+use foretide_routing::live::Ticket;
+use foretide_routing::observe::{Observation, Outcome};
+use foretide_routing::settings::UpstreamSettings;
+use foretide_routing::table::{PoolTable, RoutingTable};
+use http::HeaderValue;
+use pingora_proxy::Session;
+use tokio::time::Instant;
+
+use crate::engine::access_line::{Flag, Line, LineHead, LineRoute, LineTry};
+use crate::engine::metrics::RouteMetrics;
+use crate::engine::shared::Shared;
+use crate::engine::{headers, watch};
+
+/// Tries of one request at most, whatever a pool's settings say.
+pub(super) const MOST_TRIES: usize = 16;
+/// Status of a request whose client went away before it was answered; nginx's, as there is no official one.
+pub(super) const CLIENT_GONE: u16 = 499;
+
+/// One request.
+pub(super) struct RequestContext {
+    pub(super) shared: Arc<Shared>,
+    pub(super) request_id: HeaderValue,
+    pub(super) deadline: Option<Instant>,
+    pub(super) flag: Flag,
+    pub(super) routed: Option<Routed>,
+    arrived_at: Timestamp,
+    head: Option<LineHead>,
+    tries: usize,
+    tried: Tried,
+    reused_stale: bool,
+    finished: bool,
+}
+
+/// A request that a route took.
+pub(super) struct Routed {
+    pub(super) table: Arc<RoutingTable>,
+    pub(super) facts: RequestFacts,
+    prediction: CostPrediction,
+    metrics: Arc<RouteMetrics>,
+    current: Option<Try>,
+    last: Option<LineTry>,
+}
+
+/// One try at one instance.
+struct Try {
+    decision: Decision,
+    address: Arc<str>,
+    ticket: Option<Ticket>,
+    sent_at: Timestamp,
+    status: u16,
+    done: Option<Done>,
+    _in_flight: InFlight,
+}
+
+#[derive(Clone, Copy)]
+struct Done {
+    at: Timestamp,
+    attained_us: f64,
+}
+
+/// What the forwarding half needs to know of a choice.
+pub(super) struct Chosen {
+    pub(super) address: Arc<str>,
+    pub(super) left: Option<Duration>,
+}
+
+/// How a request ended, for its line.
+pub(super) struct End {
+    pub(super) status: u16,
+    pub(super) bytes_received: u64,
+    pub(super) bytes_sent: u64,
+}
+
+/// Instances that failed this request.
+#[derive(Default)]
+struct Tried {
+    instances: [Option<InstanceId>; MOST_TRIES],
+}
+
+impl Tried {
+    fn add(&mut self, instance: InstanceId) {
+        if let Some(free) = self.instances.iter_mut().find(|slot| slot.is_none()) {
+            *free = Some(instance);
+        }
+    }
+
+    /// Calls `with` with the instances as a slice, on the stack.
+    fn with<T>(&self, with: impl FnOnce(&[InstanceId]) -> T) -> T {
+        let mut flat = [InstanceId(0); MOST_TRIES];
+        let mut count = 0;
+        for instance in self.instances.iter().flatten() {
+            flat[count] = *instance;
+            count += 1;
+        }
+        with(&flat[..count])
+    }
+}
+
+struct InFlight(Arc<RouteMetrics>);
+
+impl InFlight {
+    fn new(metrics: &Arc<RouteMetrics>) -> Self {
+        metrics.in_flight.increment(1.0);
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.decrement(1.0);
+    }
+}
+
+impl RequestContext {
+    /// A head was read.
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        shared.stats.request_started();
+        Self {
+            arrived_at: shared.clock.now(),
+            shared,
+            request_id: HeaderValue::from_static("-"),
+            deadline: None,
+            flag: Flag::None,
+            routed: None,
+            head: None,
+            tries: 0,
+            tried: Tried::default(),
+            reused_stale: false,
+            finished: false,
+        }
+    }
+
+    /// Takes from the head what is needed to the end.
+    pub(super) fn begin(&mut self, session: &Session) {
+        self.request_id = headers::request_id(session, &self.shared.chance);
+        if self.shared.log.enabled() {
+            self.head = Some(LineHead::of(session));
+        }
+    }
+
+    /// A route took it: predicts, once.
+    pub(super) fn route(&mut self, table: Arc<RoutingTable>, facts: RequestFacts) {
+        let metrics = self.shared.metrics.route(&table, facts.route, facts.pool);
+        let before = self.shared.clock.now();
+        let prediction = predict(&table, &facts, before);
+        self.shared.metrics.predicted_in(self.shared.clock.now().since(before));
+        metrics.cost_predicted.record(prediction.estimate.work_us.mean() / 1e6);
+        self.routed = Some(Routed { table, facts, prediction, metrics, current: None, last: None });
+    }
+
+    /// Decides and takes the cost on. `None`: the pool has no instance.
+    pub(super) fn choose(&mut self) -> Option<Chosen> {
+        let now = self.shared.clock.now();
+        let left = self.time_left();
+        let routed = self.routed.as_mut()?;
+        if self.tries > 0 {
+            // The fleet may have changed since; the routes must be the same, or our ids would mean something else.
+            let fresh = self.shared.table.load();
+            if Arc::ptr_eq(&fresh.routes, &routed.table.routes) {
+                routed.table = Arc::clone(&fresh);
+            }
+        }
+        let pool = routed.table.pools.get(routed.facts.pool.index())?;
+        if self.tries == 0 {
+            pool.retry_budget.deposit(now);
+        }
+        let draw = self.shared.chance.draw();
+        let (decision, ticket) = self.tried.with(|tried| {
+            let attempt = Attempt { tried, id: draw.id, chance: draw.bits, now };
+            decide(&routed.table, pool, &routed.facts, &routed.prediction, attempt)
+        })?;
+        let address = pool.instances.get(decision.index)?.address.clone();
+        self.shared.metrics.decided(decision.reason);
+        self.tries += 1;
+        routed.current = Some(Try {
+            decision,
+            address: address.clone(),
+            ticket: Some(ticket),
+            sent_at: now,
+            status: 0,
+            done: None,
+            _in_flight: InFlight::new(&routed.metrics),
+        });
+        Some(Chosen { address, left })
+    }
+
+    /// The pool of a routed request.
+    pub(super) fn pool(&self) -> Option<&PoolTable> {
+        let routed = self.routed.as_ref()?;
+        routed.table.pools.get(routed.facts.pool.index())
+    }
+
+    /// How the pool talks to its instances.
+    pub(super) fn upstream(&self) -> Option<&UpstreamSettings> {
+        Some(&self.pool()?.settings.upstream)
+    }
+
+    /// The instance has got the request, or is about to.
+    pub(super) fn sent(&mut self) {
+        let now = self.shared.clock.now();
+        if let Some(current) = self.current() {
+            current.sent_at = now;
+        }
+    }
+
+    /// The instance answers.
+    pub(super) fn answered(&mut self, status: u16) {
+        if let Some(current) = self.current() {
+            current.status = status;
+        }
+    }
+
+    /// The instance's last byte is here: its work is over, however slowly the client reads.
+    pub(super) fn upstream_done(&mut self) {
+        let at = self.shared.clock.now();
+        if let Some(current) = self.current()
+            && let Some(ticket) = current.ticket.take()
+        {
+            current.done = Some(Done { at, attained_us: ticket.finish(at) });
+        }
+    }
+
+    fn current(&mut self) -> Option<&mut Try> {
+        self.routed.as_mut()?.current.as_mut()
+    }
+
+    /// What is left of the request's own time; zero when it is over.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// When the first byte of the response is due.
+    pub(super) fn first_byte_due(&self) -> Option<Instant> {
+        let due = Instant::now() + self.upstream()?.first_byte_timeout;
+        Some(self.deadline.map_or(due, |deadline| due.min(deadline)))
+    }
+
+    /// Whether another try is allowed now, by attempts, by the request's time and by the pool's budget. Draws on it.
+    pub(super) fn may_retry(&self) -> bool {
+        let Some(pool) = self.pool() else { return false };
+        let attempts = (pool.settings.retry.attempts as usize).min(MOST_TRIES);
+        let in_time = self.time_left().is_none_or(|left| !left.is_zero());
+        self.tries < attempts && in_time && pool.retry_budget.withdraw(self.shared.clock.now())
+    }
+
+    /// A kept-alive connection had been closed by the instance just before we used it. That is nobody's failure, and
+    /// not a try: once a request, it is forgotten. `false` the second time.
+    pub(super) fn forget_stale_reuse(&mut self) -> bool {
+        if std::mem::replace(&mut self.reused_stale, true) {
+            return false;
+        }
+        if let Some(routed) = self.routed.as_mut() {
+            routed.current = None;
+        }
+        self.tries = self.tries.saturating_sub(1);
+        true
+    }
+
+    /// Ends the current try and tells the controller. `retried`: another one follows.
+    pub(super) fn conclude(&mut self, outcome: Outcome, retried: bool) {
+        let now = self.shared.clock.now();
+        let Some(routed) = self.routed.as_mut() else { return };
+        let Some(mut current) = routed.current.take() else { return };
+        let by_status = if current.status >= 500 { Outcome::ProducerError } else { Outcome::Ok };
+        // A client that leaves after the instance is done takes nothing away from the instance.
+        let outcome =
+            if outcome == Outcome::ClientGone && current.done.is_some() { by_status } else { outcome };
+        let complete = matches!(outcome, Outcome::Ok | Outcome::ProducerError);
+        let done = match (current.done, current.ticket.take()) {
+            (Some(done), _) => done,
+            (None, Some(ticket)) if complete => Done { at: now, attained_us: ticket.finish(now) },
+            _ => Done { at: now, attained_us: 0.0 },
+        };
+        // How long a tunnel stayed open is no cost.
+        let attained_us = if complete && current.status != 101 { done.attained_us } else { 0.0 };
+        let upstream_us = done.at.since(current.sent_at).as_micros() as u64;
+        self.shared.ring.push(Observation {
+            arrived_at: self.arrived_at,
+            finished_at: done.at,
+            pool: routed.facts.pool,
+            query: routed.facts.query,
+            decision: current.decision,
+            upstream_us,
+            attained_us,
+            status: current.status,
+            outcome,
+            retried,
+        });
+        routed.metrics.upstream_duration.record(upstream_us as f64 / 1e6);
+        if attained_us > 0.0 {
+            routed.metrics.cost_actual.record(attained_us / 1e6);
+        }
+        routed.last = Some(LineTry {
+            decision: current.decision.id,
+            instance: current.decision.instance.0,
+            address: current.address,
+            reason: current.decision.reason,
+            outcome,
+            upstream_us,
+            attained_us,
+        });
+        if retried {
+            self.tried.add(current.decision.instance);
+            self.shared.stats.retried();
+            self.shared.metrics.retried();
+        }
+    }
+
+    /// What the instance's answer makes of a try that went through.
+    pub(super) fn outcome_by_status(&self) -> Outcome {
+        let status =
+            self.routed.as_ref().and_then(|routed| routed.current.as_ref()).map_or(0, |try_| try_.status);
+        if status >= 500 { Outcome::ProducerError } else { Outcome::Ok }
+    }
+
+    /// Counts and writes the line. Only the first call does anything.
+    pub(super) fn finish(&mut self, end: &End) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        let took = self.shared.clock.now().since(self.arrived_at);
+        let metrics = match &self.routed {
+            Some(routed) => &routed.metrics,
+            None => self.shared.metrics.unrouted(),
+        };
+        metrics.answered(end.status);
+        metrics.duration.record(took.as_secs_f64());
+        let Some(head) = self.head.take() else { return };
+        let line = Line {
+            head,
+            request_id: self.request_id.clone(),
+            arrived_at: self.arrived_at,
+            duration_us: took.as_micros() as u64,
+            status: end.status,
+            flag: self.flag,
+            bytes_received: end.bytes_received,
+            bytes_sent: end.bytes_sent,
+            tries: self.tries as u32,
+            route: self.routed.as_mut().map(|routed| LineRoute {
+                metrics: routed.metrics.clone(),
+                consumer: routed.facts.query.consumer_key,
+                predicted_us: routed.prediction.estimate.work_us.mean(),
+                class: routed.prediction.estimate.class,
+                basis: routed.prediction.estimate.basis,
+                last_try: routed.last.take(),
+            }),
+        };
+        if !self.shared.log.push(line) {
+            self.shared.metrics.line_dropped();
+        }
+    }
+}
+
+impl Drop for RequestContext {
+    fn drop(&mut self) {
+        if !self.finished {
+            let over = watch::expired() || self.time_left().is_some_and(|left| left.is_zero());
+            let status =
+                self.routed.as_ref().and_then(|routed| routed.current.as_ref()).map_or(0, |try_| try_.status);
+            self.flag = if over { Flag::Timeout } else { Flag::ClientGone };
+            self.conclude(if over { Outcome::ProducerUnreachable } else { Outcome::ClientGone }, false);
+            let status = if status == 0 { CLIENT_GONE } else { status };
+            self.finish(&End { status, bytes_received: 0, bytes_sent: 0 });
+        }
+        self.shared.stats.request_ended();
+    }
+}

@@ -1,0 +1,312 @@
+//! Pingora's phases, in the order they come: what this proxy does in each.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use foretide_routing::extract::RequestFacts;
+use foretide_routing::observe::Outcome;
+use foretide_routing::retry;
+use foretide_routing::table::RoutingTable;
+use http::header::{CONTENT_LENGTH, EXPECT};
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use tokio::time::{Instant, timeout};
+
+use crate::engine::access_line::Flag;
+use crate::engine::context::{CLIENT_GONE, End, RequestContext};
+use crate::engine::head::Head;
+use crate::engine::outcome::{is_upstream_timeout, judge};
+use crate::engine::respond::respond;
+use crate::engine::shared::Shared;
+use crate::engine::{connect, headers, watch};
+
+/// What Pingora can hold back of a body and send again.
+const REPLAYABLE: usize = 64 * 1024;
+/// How long a route that reads bodies waits for one before it decides without.
+const BODY_WAIT: Duration = Duration::from_secs(1);
+/// A request whose time is over while nothing can be answered any more is cut off so much later.
+const BACKSTOP: Duration = Duration::from_secs(2);
+
+/// This proxy, as Pingora sees it.
+pub(super) struct Hooks {
+    shared: Arc<Shared>,
+}
+
+impl Hooks {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Limits of this connection that Pingora leaves open or resets with every request.
+    fn limit(&self, session: &mut Session) {
+        let idle = self.shared.settings.load().server.client_idle_timeout;
+        session.set_read_timeout(Some(idle));
+        session.set_write_timeout(Some(idle));
+        session.set_total_drain_timeout(Some(idle));
+        if self.shared.draining.load(Ordering::Acquire) {
+            session.set_keepalive(None);
+        } else if session.get_keepalive().is_some() {
+            // Pingora counts in seconds, and takes 0 for ever.
+            session.set_keepalive(Some(idle.as_secs().max(1)));
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Hooks {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::new(self.shared.clone())
+    }
+
+    /// None: the default one would compress nothing, at a price.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+        watch::begin();
+        watch::cut_at(None);
+        ctx.begin(session);
+        self.limit(session);
+        let table = self.shared.table.load_full();
+        let Some(mut facts) = table.routes.extract(&Head(session)) else {
+            ctx.flag = Flag::NoRoute;
+            respond(session, 404, &ctx.request_id).await?;
+            return Ok(true);
+        };
+        if let Some(limit) = table.routes.route(facts.route).request_timeout {
+            let deadline = Instant::now() + limit;
+            ctx.deadline = Some(deadline);
+            watch::cut_at(Some(deadline + BACKSTOP));
+        }
+        read_body(session, &table, &mut facts).await?;
+        let ready = table.pools.get(facts.pool.index()).is_some_and(|pool| !pool.instances.is_empty());
+        ctx.route(table, facts);
+        if !ready {
+            // Said here and not after the choice: here the client's connection can stay open.
+            ctx.flag = Flag::NoInstance;
+            respond(session, 503, &ctx.request_id).await?;
+        }
+        Ok(!ready)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        if ctx.time_left().is_some_and(|left| left.is_zero()) {
+            return Error::e_explain(ErrorType::HTTPStatus(504), "no time left for a try");
+        }
+        let Some(chosen) = ctx.choose() else {
+            return Error::e_explain(ErrorType::HTTPStatus(503), "no instance");
+        };
+        let address = self.shared.resolver.resolve(&chosen.address).await.map_err(Error::into_up)?;
+        match ctx.upstream() {
+            Some(upstream) => Ok(connect::peer(address, upstream, chosen.left)),
+            None => Error::e_explain(ErrorType::InternalError, "a choice without a pool"),
+        }
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        peer: &HttpPeer,
+        socket: RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        ctx.sent();
+        if peer.options.alpn.get_max_http_version() == 1
+            && let Some(due) = ctx.first_byte_due()
+        {
+            watch::shut_down_at(due, socket);
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        headers::forward(session, request, &ctx.request_id)
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        // The first byte is due so long after the request was sent, and it is still being sent.
+        if let Some(due) = ctx.first_byte_due() {
+            watch::postpone_shut_down(due);
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let status = response.status.as_u16();
+        let upgraded = status == 101;
+        if response.status.is_informational() && !upgraded {
+            return Ok(());
+        }
+        ctx.answered(status);
+        watch::cut_at(if upgraded { None } else { ctx.deadline });
+        if self.shared.draining.load(Ordering::Acquire) {
+            session.set_keepalive(None);
+        }
+        headers::answer(response, &ctx.request_id)
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<Option<Duration>> {
+        if end_of_stream {
+            ctx.upstream_done();
+        }
+        Ok(None)
+    }
+
+    /// Nothing was sent: any method may be tried elsewhere, a connect timeout included.
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut RequestContext,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let again = ctx.may_retry();
+        ctx.conclude(Outcome::ProducerUnreachable, again);
+        error.set_retry(again);
+        error
+    }
+
+    /// Something was sent: only what is safe to repeat and can be repeated in full, and not after a timeout.
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut RequestContext,
+        client_reused: bool,
+    ) -> Box<Error> {
+        watch::cut_at(ctx.deadline.map(|deadline| deadline.max(Instant::now()) + BACKSTOP));
+        let by_upstream = *error.esource() == ErrorSource::Upstream;
+        let repeatable = by_upstream
+            && !watch::expired()
+            && !is_upstream_timeout(&error)
+            && !answered(session)
+            && !session.as_ref().retry_buffer_truncated()
+            && retry::is_safe(session.req_header().method.as_str(), false);
+        let stale = repeatable && client_reused && matches!(error.etype(), ErrorType::ConnectionClosed);
+        let again = (stale && ctx.forget_stale_reuse()) || {
+            let again = repeatable && ctx.may_retry();
+            let verdict = judge(&error, watch::expired());
+            ctx.conclude(verdict.outcome, again);
+            again
+        };
+        error.set_retry(again);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestContext,
+    ) -> FailToProxy {
+        let verdict = judge(error, watch::expired());
+        ctx.flag = verdict.flag;
+        if verdict.status != 0 && !answered(session) {
+            // Pingora closes the client's connection after an error, so say so.
+            session.set_keepalive(None);
+            if let Err(error) = respond(session, verdict.status, &ctx.request_id).await {
+                tracing::debug!(%error, "the client did not take our answer");
+            }
+        }
+        FailToProxy { error_code: verdict.status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
+        let outcome = match error {
+            None => ctx.outcome_by_status(),
+            Some(error) => judge(error, watch::expired()).outcome,
+        };
+        ctx.conclude(outcome, false);
+        let answered = session.response_written().map_or(CLIENT_GONE, |head| head.status.as_u16());
+        ctx.finish(&End {
+            status: answered,
+            bytes_received: session.body_bytes_read() as u64,
+            bytes_sent: session.body_bytes_sent() as u64,
+        });
+        watch::cut_at(Some(self.shared.idle_until()));
+    }
+
+    /// The access log has it, once.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &RequestContext, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &RequestContext,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// Whether the client has the head of a final response, after which there is no other.
+fn answered(session: &Session) -> bool {
+    session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == 101)
+}
+
+/// Reads the body for the fields that the route wants from it, if it says that it is small enough to be sent again.
+async fn read_body(session: &mut Session, table: &RoutingTable, facts: &mut RequestFacts) -> Result<()> {
+    let limit = table.routes.body_limit(facts.route).min(REPLAYABLE);
+    if limit == 0 {
+        return Ok(());
+    }
+    let head = session.req_header();
+    let announced = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    // A client that waits for `100 Continue` gets it from the instance, so its body cannot come before the choice.
+    if !announced.is_some_and(|length: usize| (1..=limit).contains(&length))
+        || head.headers.contains_key(EXPECT)
+    {
+        return Ok(());
+    }
+    session.as_mut().enable_retry_buffering();
+    let whole = timeout(BODY_WAIT, async {
+        while session.as_mut().read_request_body().await?.is_some() {}
+        Ok::<(), Box<Error>>(())
+    });
+    match whole.await {
+        Ok(read) => read.map_err(Error::into_down)?,
+        // What has come is kept and will be sent; the rest follows it.
+        Err(_too_slow) => return Ok(()),
+    }
+    if let Some(body) = session.as_ref().get_retry_buffer() {
+        table.routes.read_body(facts, &body);
+    }
+    Ok(())
+}

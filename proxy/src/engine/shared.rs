@@ -1,0 +1,62 @@
+//! What all requests share.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use foretide_conf::settings::Settings;
+use foretide_routing::table::RoutingTable;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::engine::access_log::LogQueue;
+use crate::engine::chance::Chance;
+use crate::engine::connect::Resolver;
+use crate::engine::metrics::Metrics;
+use crate::engine::stats::EngineStats;
+use crate::ring::ObservationRing;
+
+/// What all requests share.
+pub(super) struct Shared {
+    pub(super) settings: Arc<ArcSwap<Settings>>,
+    pub(super) table: Arc<ArcSwap<RoutingTable>>,
+    pub(super) ring: Arc<ObservationRing>,
+    pub(super) clock: Clock,
+    pub(super) stats: Arc<EngineStats>,
+    pub(super) log: Arc<LogQueue>,
+    pub(super) chance: Chance,
+    pub(super) metrics: Metrics,
+    pub(super) resolver: Resolver,
+    /// A drain has begun: connections close after their response.
+    pub(super) draining: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(
+        settings: Arc<ArcSwap<Settings>>,
+        table: Arc<ArcSwap<RoutingTable>>,
+        ring: Arc<ObservationRing>,
+        clock: Clock,
+        stats: Arc<EngineStats>,
+        log: Arc<LogQueue>,
+    ) -> Self {
+        Self {
+            settings,
+            table,
+            ring,
+            clock,
+            stats,
+            log,
+            chance: Chance::new(),
+            metrics: Metrics::default(),
+            resolver: Resolver::default(),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// When a connection without a whole request head is cut off: the idle time for its first byte, and as much again
+    /// for the rest.
+    pub(super) fn idle_until(&self) -> Instant {
+        Instant::now() + 2 * self.settings.load().server.client_idle_timeout
+    }
+}

@@ -1,0 +1,146 @@
+//! One timer for everything about a connection that must not last for ever.
+//!
+//! Pingora's timeouts are each for a single read or write: a client that sends a byte a minute lives for ever, and
+//! there is no limit for a whole request. So the task of a connection (HTTP/1) or of a stream (HTTP/2) runs under a
+//! guard whose moment the hooks move. When it comes:
+//!
+//! - while an HTTP/1 upstream owes us its response's head, its socket is shut down: Pingora sees an upstream error, and
+//!   we can still answer 504;
+//! - otherwise the task is dropped and with it the connection or stream. Nothing better can be said in the middle of a
+//!   response, nor to a client that never finishes its request.
+//!
+//! The timer is only touched when the moment moves forward in time past what is armed, or when it fires: a busy
+//! connection does not touch it at all.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::os::fd::RawFd;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use nix::sys::socket::{Shutdown, shutdown};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+tokio::task_local! {
+    static WATCH: Watch;
+}
+
+/// After the upstream's socket was shut down: time for Pingora to notice and for us to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+
+struct Watch {
+    at: Cell<Option<Instant>>,
+    upstream: Cell<Option<RawFd>>,
+    expired: Cell<bool>,
+}
+
+/// Runs `work` until it ends or its moment comes; `None`: cut off.
+pub(super) async fn guard<T>(at: Instant, work: impl Future<Output = T>) -> Option<T> {
+    let watch = Watch { at: Cell::new(Some(at)), upstream: Cell::new(None), expired: Cell::new(false) };
+    WATCH
+        .scope(watch, async {
+            let mut work = pin!(work);
+            let mut timer = pin!(sleep_until(at));
+            poll_fn(|cx| match work.as_mut().poll(cx) {
+                Poll::Ready(done) => Poll::Ready(Some(done)),
+                Poll::Pending => WATCH.with(|watch| watch.poll(timer.as_mut(), cx)).map(|()| None),
+            })
+            .await
+        })
+        .await
+}
+
+/// A new request begins.
+pub(super) fn begin() {
+    let _ = WATCH.try_with(|watch| {
+        watch.upstream.set(None);
+        watch.expired.set(false);
+    });
+}
+
+/// Cuts the task off at `at`; `None`: never.
+pub(super) fn cut_at(at: Option<Instant>) {
+    let _ = WATCH.try_with(|watch| {
+        watch.upstream.set(None);
+        watch.at.set(at);
+    });
+}
+
+/// Shuts the socket of an HTTP/1 upstream down at `at`. The caller takes it back with [`cut_at`] before the connection
+/// can leave this task.
+pub(super) fn shut_down_at(at: Instant, upstream: RawFd) {
+    let _ = WATCH.try_with(|watch| {
+        watch.upstream.set(Some(upstream));
+        watch.at.set(Some(at));
+    });
+}
+
+/// Moves the moment of [`shut_down_at`], if that is what is pending.
+pub(super) fn postpone_shut_down(at: Instant) {
+    let _ = WATCH.try_with(|watch| {
+        if watch.upstream.get().is_some() {
+            watch.at.set(Some(at));
+        }
+    });
+}
+
+/// Whether the moment of this request has come.
+pub(super) fn expired() -> bool {
+    WATCH.try_with(|watch| watch.expired.get()).unwrap_or(false)
+}
+
+impl Watch {
+    fn poll(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(at) = self.at.get() {
+            if at < timer.deadline() {
+                timer.as_mut().reset(at);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if now < at {
+                timer.as_mut().reset(at);
+                continue;
+            }
+            self.expired.set(true);
+            let Some(socket) = self.upstream.take() else {
+                return Poll::Ready(());
+            };
+            // An error means that it is closed already, which is what we want.
+            let _ = shutdown(socket, Shutdown::Both);
+            self.at.set(Some(now + ANSWER_TIME));
+            timer.as_mut().reset(now + ANSWER_TIME);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_ends_in_time_is_not_cut() {
+        let far = Instant::now() + Duration::from_secs(3600);
+        assert_eq!(guard(far, async { 7 }).await, Some(7));
+    }
+
+    #[tokio::test]
+    async fn the_moment_can_move_closer_and_away() {
+        let far = Instant::now() + Duration::from_secs(3600);
+        let cut = guard(far, async {
+            cut_at(Some(Instant::now() + Duration::from_millis(5)));
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(cut.await, None);
+        let soon = Instant::now() + Duration::from_millis(5);
+        let kept = guard(soon, async {
+            cut_at(None);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            expired()
+        });
+        assert_eq!(kept.await, Some(false));
+    }
+}
