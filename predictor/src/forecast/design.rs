@@ -1,9 +1,10 @@
 //! What the regression sees at an origin `t` when it looks `h` steps ahead.
 //!
 //! Everything is a difference, so that a coefficient of zero means "as now": for each season, the increment of its
-//! profile from t to t+h, the profile's distance at t, the value one season before t+h and at t; means over several
-//! scales and two lags, minus the value at t. A season's profile is an exponentially weighted mean over its earlier
-//! cycles, each smoothed a little, so that a spike which comes a step earlier or later than yesterday still counts.
+//! profile from t to t+h, the profile's distance at t, the increment one season before, and the value one season
+//! before t; means over several scales and two lags, minus the value at t. A season's profile is an exponentially
+//! weighted mean over its earlier cycles, each smoothed a little, so that a spike which comes a step earlier or later
+//! than yesterday still counts.
 //! Nothing looks past t.
 
 /// Weight of the newest cycle in a profile.
@@ -94,7 +95,12 @@ impl<'a> Design<'a> {
             let here = season.profile[t];
             let there = season.profile[season.profiled(t, h)];
             let season_ago = self.z[t - season.length];
-            row.extend([there - here, here - now, self.z[season.earlier(t, h)] - now, season_ago - now]);
+            row.extend([
+                there - here,
+                here - now,
+                self.z[season.earlier(t, h)] - season_ago,
+                season_ago - now,
+            ]);
         }
         row.extend(
             self.windows.iter().map(|&window| mean(&self.sums, t + 1 - window.min(t + 1), t + 1) - now),

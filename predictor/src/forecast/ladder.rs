@@ -44,7 +44,7 @@ impl Ladder {
         // Half of the origins must know what came after them.
         let farthest = farthest.clamp(1, (end - first) / 2);
         let rungs = rungs(farthest).into_iter();
-        let fit = |h| (h, ridge::fit(&rows(design, first, end, h), &design.prior(h)));
+        let fit = |h| (h, ridge::fit(rows(design, first, end, h), &design.prior(h)));
         Some(Self { rungs: rungs.map(fit).collect() })
     }
 
@@ -64,8 +64,7 @@ impl Ladder {
         let beyond = (h as f64 / *high_rung as f64).max(1.0).sqrt();
         let mix = |near: f64, far: f64| near + part * (far - near);
         Reach {
-            centre: design.z()[t]
-                + mix(ridge::dot(&row, &near.coefficients), ridge::dot(&row, &far.coefficients)),
+            centre: design.z()[t] + mix(near.answer(&row), far.answer(&row)),
             down: -mix(near.low, far.low) * beyond,
             up: mix(near.high, far.high) * beyond,
         }

@@ -13,6 +13,12 @@ const HUBER: f64 = 1.345;
 /// Reweighted passes after the plain one; further ones move nothing that shows.
 const HUBER_PASSES: usize = 2;
 
+/// Inputs larger than this share of all are cut: yesterday's outage must not be repeated today at full size.
+const COMMON: f64 = 0.98;
+
+/// With this many rows the cut is at twice that size.
+const SCARCE_ROWS: f64 = 50.0;
+
 /// Rows to learn from.
 pub(super) struct Rows {
     /// Numbers in a row.
@@ -29,14 +35,26 @@ pub(super) struct Rows {
 #[derive(Clone, Debug)]
 pub(super) struct Solution {
     pub(super) coefficients: Vec<f64>,
+    /// Largest size of each input that was learned from; beyond, inputs are cut.
+    limits: Vec<f64>,
     /// Weighted 5 % quantile of actual - predicted, <= 0.
     pub(super) low: f64,
     /// Weighted 95 % quantile, >= 0.
     pub(super) high: f64,
 }
 
+impl Solution {
+    /// What it says for a row of inputs.
+    pub(super) fn answer(&self, row: &[f64]) -> f64 {
+        let terms = row.iter().zip(&self.limits).zip(&self.coefficients);
+        terms.map(|((input, limit), coefficient)| input.clamp(-limit, *limit) * coefficient).sum()
+    }
+}
+
 /// Fits. Always answers: where the equations cannot be solved, the prior stands.
-pub(super) fn fit(rows: &Rows, prior: &[f64]) -> Solution {
+pub(super) fn fit(mut rows: Rows, prior: &[f64]) -> Solution {
+    let limits = cut_inputs(&mut rows);
+    let rows = &rows;
     let penalties = penalties(rows);
     let mut coefficients = prior.to_vec();
     let mut weights = rows.weights.clone();
@@ -56,11 +74,32 @@ pub(super) fn fit(rows: &Rows, prior: &[f64]) -> Solution {
         residuals(rows, &coefficients).into_iter().zip(rows.weights.iter().copied()).collect();
     missed.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (low, high) = (quantile(&missed, 0.05).min(0.0), quantile(&missed, 0.95).max(0.0));
-    Solution { coefficients, low, high }
+    Solution { coefficients, limits, low, high }
+}
+
+/// Cuts each input a little beyond the [`COMMON`] quantile of its size; returns where.
+fn cut_inputs(rows: &mut Rows) -> Vec<f64> {
+    let count = rows.targets.len();
+    let mut limits = vec![f64::MAX; rows.width];
+    if count == 0 {
+        return limits;
+    }
+    let place = ((count as f64 * COMMON) as usize).min(count - 1);
+    // Few rows saw only part of what is usual.
+    let room = 1.0 + SCARCE_ROWS / count as f64;
+    for (column, limit) in limits.iter_mut().enumerate() {
+        let mut sizes: Vec<f64> =
+            rows.inputs.iter().skip(column).step_by(rows.width).map(|input| input.abs()).collect();
+        *limit = room * *sizes.select_nth_unstable_by(place, f64::total_cmp).1;
+    }
+    for row in rows.inputs.chunks_exact_mut(rows.width) {
+        row.iter_mut().zip(&limits).for_each(|(input, limit)| *input = input.clamp(-limit, *limit));
+    }
+    limits
 }
 
 /// Sum of products.
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
+fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
@@ -177,7 +216,7 @@ mod tests {
     fn finds_the_line_in_spite_of_wild_targets() {
         let mut rows = rows(2_000);
         (0..2_000).step_by(20).for_each(|index| rows.targets[index] = 50.0);
-        let found = fit(&rows, &[0.0; 3]).coefficients;
+        let found = fit(rows, &[0.0; 3]).coefficients;
         for (found, real) in found.iter().zip([2.0, -0.5, 0.25]) {
             assert!((found - real).abs() < 0.05, "{found} is not {real}");
         }
@@ -185,7 +224,7 @@ mod tests {
 
     #[test]
     fn without_rows_the_prior_stands() {
-        let solution = fit(&rows(0), &[1.0, 2.0, 3.0]);
+        let solution = fit(rows(0), &[1.0, 2.0, 3.0]);
         assert_eq!(solution.coefficients, [1.0, 2.0, 3.0]);
         assert_eq!((solution.low, solution.high), (0.0, 0.0));
     }
