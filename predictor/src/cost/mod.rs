@@ -1,7 +1,12 @@
 //! Tier 2: what will this request cost?
 
+mod cells;
+mod classes;
 pub mod codec;
 pub mod estimator;
+mod flatten;
+mod forest;
+mod interval;
 pub mod model;
 pub mod query;
 pub mod reservoir;

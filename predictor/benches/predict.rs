@@ -1,0 +1,109 @@
+//! Cost of the answer: nanoseconds per prediction and per observation, and how much slower smartcore's own predict is.
+//!
+//! `cargo bench -p foretide-predictor --bench predict`. The figures are of one thread on this machine; the ratio is
+//! what carries over to others.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use foretide_predictor::cost::estimator::predict;
+use foretide_predictor::cost::query::CostQuery;
+use foretide_predictor::cost::reservoir::Sample;
+use foretide_predictor::cost::table::{FEATURES, KeyTable};
+use foretide_predictor::cost::trainer::{TrainSettings, train};
+use foretide_predictor::hash;
+use foretide_predictor::id::RouteId;
+use foretide_predictor::time::Timestamp;
+use smartcore::linalg::basic::matrix::DenseMatrix;
+use smartcore::xgboost::{XGRegressor, XGRegressorParameters};
+
+const TREES: usize = 50;
+const DEPTH: usize = 4;
+
+fn request(i: u64) -> (CostQuery, f64) {
+    let (tenant, route) = (hash::mix(i) % 100, hash::mix(i ^ 77) % 8);
+    let mut query = CostQuery::new(RouteId(route as u16), route + 1, tenant + 1);
+    query.numbers[0] = (hash::mix(i ^ 99) % 10_000) as f32;
+    query.numbers[1] = (tenant % 7) as f32;
+    query.categories[0] = 1 + hash::mix(i ^ 5) % 3;
+    let jitter = 1.0 + (hash::mix(i ^ 3) % 100) as f64 / 200.0;
+    (query, (20.0 + f64::from(query.numbers[0]) * (route + 1) as f64 * 0.1) * jitter)
+}
+
+/// Median of nine runs, nanoseconds per call.
+fn nanoseconds(calls: usize, mut run: impl FnMut()) -> f64 {
+    let mut runs: Vec<f64> = (0..9)
+        .map(|_| {
+            let start = Instant::now();
+            run();
+            start.elapsed().as_nanos() as f64 / calls as f64
+        })
+        .collect();
+    runs.sort_by(f64::total_cmp);
+    runs[4]
+}
+
+fn main() {
+    let table = KeyTable::new(4_096);
+    let requests: Vec<_> = (0..6_000).map(request).collect();
+    let mut rows = Vec::new();
+    for (i, &(query, work_us)) in requests.iter().enumerate() {
+        let at = Timestamp::from_us(i as u64 * 1_000);
+        rows.push(Sample { at, query, features: table.features(&query, at), work_us });
+        table.observe(&query, work_us, at);
+    }
+    let settings = TrainSettings {
+        trees: TREES,
+        depth: DEPTH,
+        learning_rate: 0.15,
+        min_rows: 500,
+        max_rows: 6_000,
+        seed: 1,
+    };
+    let model = train(&rows, &settings, None, 1, Timestamp::ZERO).expect("the workload can be learned");
+
+    let now = Timestamp::from_us(6_000_000);
+    let answer = nanoseconds(requests.len(), || {
+        for (query, _) in &requests {
+            black_box(predict(&table, Some(&model), black_box(query), now));
+        }
+    });
+    let features = nanoseconds(requests.len(), || {
+        for (query, _) in &requests {
+            black_box(table.features(black_box(query), now));
+        }
+    });
+    let trees = nanoseconds(rows.len(), || {
+        for row in &rows {
+            black_box(model.log_work(black_box(&row.features)));
+        }
+    });
+    let observe = nanoseconds(requests.len(), || {
+        for (query, work_us) in &requests {
+            table.observe(black_box(query), *work_us, now);
+        }
+    });
+
+    let cells = rows.iter().flat_map(|row| row.features.0).collect();
+    let x = DenseMatrix::new(rows.len(), FEATURES, cells, false).expect("rows x features");
+    let y: Vec<f64> = rows.iter().map(|row| row.work_us.ln()).collect();
+    let parameters = XGRegressorParameters::default()
+        .with_n_estimators(TREES)
+        .with_max_depth(DEPTH as u16)
+        .with_learning_rate(0.15)
+        .with_subsample(0.3);
+    let library = XGRegressor::fit(&x, &y, parameters).expect("the workload can be learned");
+    let singles: Vec<DenseMatrix<f32>> = rows[..500]
+        .iter()
+        .map(|row| DenseMatrix::new(1, FEATURES, row.features.0.to_vec(), false).expect("one row"))
+        .collect();
+    let theirs = nanoseconds(singles.len(), || {
+        for row in &singles {
+            black_box(library.predict(black_box(row)).expect("one row"));
+        }
+    });
+    println!("predict (table, {TREES} trees of depth {DEPTH}, interval, class): {answer:.0} ns");
+    println!("  of which features {features:.0} ns, trees {trees:.0} ns");
+    println!("observe: {observe:.0} ns");
+    println!("smartcore's predict of one row: {theirs:.0} ns, {:.1} times our trees", theirs / trees);
+}

@@ -1,0 +1,321 @@
+//! Bounded store of running statistics per key: who is remembered when there are more keys than room.
+//!
+//! Each key has two possible cells (derived from its 32-bit tag, so a state file fits any capacity). A key that finds
+//! neither its own nor an empty cell wears down the weaker of the two: with probability `0.92^count` that cell loses
+//! one observation, and when none is left the newcomer takes over. Frequent keys therefore survive a flood of keys seen
+//! once, as in HeavyKeeper (Gong et al., USENIX ATC 2018); a cell nobody asked for in ten minutes is halved instead,
+//! so that dead keys leave. Cells are 32 bytes; 4,096 of them are 128 KiB.
+//!
+//! One writer, any number of readers, no lock: the fields are relaxed atomics and the tag is published last. A reader
+//! that overlaps an update may see some fields before and some after it, which moves one estimate by one observation.
+//! Known weakness: keys with equal tags share a cell (about one key in a million).
+
+use std::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+use serde::{Deserialize, Serialize};
+
+use crate::hash;
+use crate::time::Timestamp;
+
+/// Weight of the newest value in the moving average of log cost: about the last ten requests.
+const EWMA_RATE: f32 = 0.1;
+/// Weight of the newest residual in the spread: about the last thirty requests, as spreads are noisy.
+const SPREAD_RATE: f32 = 0.03;
+/// A mean reaches back this many observations at most, so that it follows drift within minutes of busy traffic.
+const MEAN_MEMORY: f32 = 500.0;
+/// Counts stop here; far above [`MEAN_MEMORY`], far below the integers an f32 cannot count.
+const COUNT_LIMIT: f32 = 1e6;
+/// Chance that a collision wears down a cell, per observation it holds (HeavyKeeper's 1/1.08).
+const SURVIVAL: f32 = 0.925_925_9;
+/// Ticks of 2^16 µs after which a cell counts as forgotten: ten minutes.
+const STALE_TICKS: u32 = 9_155;
+/// Spread of log cost assumed for a key seen once: a factor of 1.6 either way.
+pub(crate) const FIRST_SPREAD: f32 = 0.5;
+
+/// What one cell knows, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CellView {
+    /// Observations behind it.
+    pub count: f32,
+    /// Mean of ln(cost in µs).
+    pub log_mean: f32,
+    /// Moving average of the same.
+    pub log_ewma: f32,
+    /// The latest of the same.
+    pub log_last: f32,
+    /// Mean cost, µs.
+    pub mean_us: f32,
+    /// Moving average of |ln cost - log_mean|.
+    pub spread: f32,
+    /// When last observed, in ticks.
+    pub seen: u32,
+}
+
+/// A cell with its tag, for the state file.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TaggedCell {
+    tag: u32,
+    view: CellView,
+}
+
+/// One measured cost, ready to be added to cells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Label {
+    /// ln of it.
+    pub log: f32,
+    /// µs.
+    pub work_us: f32,
+    /// When, in ticks.
+    pub seen: u32,
+}
+
+/// Running statistics of one key.
+#[derive(Debug, Default)]
+pub(crate) struct Cell {
+    tag: AtomicU32,
+    count: AtomicU32,
+    log_mean: AtomicU32,
+    log_ewma: AtomicU32,
+    log_last: AtomicU32,
+    mean_us: AtomicU32,
+    spread: AtomicU32,
+    seen: AtomicU32,
+}
+
+/// Two-choice table of cells.
+#[derive(Debug)]
+pub(crate) struct Cells {
+    cells: Box<[Cell]>,
+    /// Collisions so far: the counter behind the replacement draws.
+    collisions: AtomicU32,
+}
+
+/// Coarse clock of the cells: 2^16 µs, wrapping after nine years.
+pub(crate) fn ticks(now: Timestamp) -> u32 {
+    (now.as_us() >> 16) as u32
+}
+
+/// Reads an f32 kept in an atomic.
+pub(crate) fn load(slot: &AtomicU32) -> f32 {
+    f32::from_bits(slot.load(Relaxed))
+}
+
+/// Keeps an f32 in an atomic.
+pub(crate) fn store(slot: &AtomicU32, value: f32) {
+    slot.store(value.to_bits(), Relaxed);
+}
+
+impl CellView {
+    /// The same with one more observation.
+    pub(crate) fn with(self, label: Label) -> Self {
+        if self.count < 1.0 {
+            return Self {
+                count: 1.0,
+                log_mean: label.log,
+                log_ewma: label.log,
+                log_last: label.log,
+                mean_us: label.work_us,
+                spread: FIRST_SPREAD,
+                seen: label.seen,
+            };
+        }
+        let count = (self.count + 1.0).min(COUNT_LIMIT);
+        let rate = 1.0 / count.min(MEAN_MEMORY);
+        let residual = (label.log - self.log_mean).abs();
+        Self {
+            count,
+            log_mean: self.log_mean + rate * (label.log - self.log_mean),
+            log_ewma: self.log_ewma + EWMA_RATE.max(1.0 / count) * (label.log - self.log_ewma),
+            log_last: label.log,
+            mean_us: self.mean_us + rate * (label.work_us - self.mean_us),
+            spread: self.spread + SPREAD_RATE.max(1.0 / count) * (residual - self.spread),
+            seen: label.seen,
+        }
+    }
+
+    /// Whether every number in it can be reckoned with.
+    fn is_sound(&self) -> bool {
+        let numbers = [self.count, self.log_mean, self.log_ewma, self.log_last, self.mean_us, self.spread];
+        numbers.iter().all(|number| number.is_finite()) && self.count >= 0.0 && self.mean_us >= 0.0
+    }
+}
+
+impl Cell {
+    /// What it knows now.
+    pub(crate) fn view(&self) -> CellView {
+        CellView {
+            count: load(&self.count),
+            log_mean: load(&self.log_mean),
+            log_ewma: load(&self.log_ewma),
+            log_last: load(&self.log_last),
+            mean_us: load(&self.mean_us),
+            spread: load(&self.spread),
+            seen: self.seen.load(Relaxed),
+        }
+    }
+
+    /// Overwrites what it knows; a view with numbers that are not finite is ignored.
+    pub(crate) fn put(&self, view: CellView) {
+        if !view.is_sound() {
+            return;
+        }
+        store(&self.count, view.count);
+        store(&self.log_mean, view.log_mean);
+        store(&self.log_ewma, view.log_ewma);
+        store(&self.log_last, view.log_last);
+        store(&self.mean_us, view.mean_us);
+        store(&self.spread, view.spread);
+        self.seen.store(view.seen, Relaxed);
+    }
+
+    /// Gives the cell to another key.
+    fn hand_over(&self, tag: u32, view: CellView) {
+        self.tag.store(0, Release);
+        self.put(view);
+        self.tag.store(tag, Release);
+    }
+}
+
+impl Cells {
+    /// Room for `capacity` keys, rounded up to a power of two, at least 64 and at most 2^20 (32 MiB).
+    pub(crate) fn new(capacity: usize) -> Self {
+        let capacity = capacity.clamp(64, 1 << 20).next_power_of_two();
+        Self { cells: (0..capacity).map(|_| Cell::default()).collect(), collisions: AtomicU32::new(0) }
+    }
+
+    /// What is known about a key; a view of count 0 if nothing.
+    pub(crate) fn view(&self, key: u64) -> CellView {
+        let tag = tag_of(key);
+        for cell in self.choices(tag) {
+            if cell.tag.load(Acquire) == tag {
+                return cell.view();
+            }
+        }
+        CellView::default()
+    }
+
+    /// Adds an observation to a key, if it can get a cell.
+    pub(crate) fn observe(&self, key: u64, label: Label) {
+        let tag = tag_of(key);
+        let choices = self.choices(tag);
+        if let Some(own) = choices.iter().find(|cell| cell.tag.load(Relaxed) == tag) {
+            return own.put(own.view().with(label));
+        }
+        let first = CellView::default().with(label);
+        if let Some(empty) = choices.iter().find(|cell| cell.tag.load(Relaxed) == 0) {
+            return empty.hand_over(tag, first);
+        }
+        let weaker = if load(&choices[0].count) <= load(&choices[1].count) { choices[0] } else { choices[1] };
+        if self.wear_down(weaker, label.seen) < 1.0 {
+            weaker.hand_over(tag, first);
+        }
+    }
+
+    /// Number of cells in use.
+    pub(crate) fn occupied(&self) -> usize {
+        self.cells.iter().filter(|cell| cell.tag.load(Relaxed) != 0).count()
+    }
+
+    /// All cells in use.
+    pub(crate) fn snapshot(&self) -> Vec<TaggedCell> {
+        let tagged =
+            self.cells.iter().map(|cell| TaggedCell { tag: cell.tag.load(Relaxed), view: cell.view() });
+        tagged.filter(|cell| cell.tag != 0).collect()
+    }
+
+    /// Puts cells back where they belong in this capacity; a full pair of cells keeps the more frequent keys.
+    pub(crate) fn restore(&self, cells: &[TaggedCell]) {
+        for saved in cells.iter().filter(|saved| saved.tag != 0 && saved.view.is_sound()) {
+            let [a, b] = self.choices(saved.tag);
+            let free = |cell: &Cell| matches!(cell.tag.load(Relaxed), tag if tag == 0 || tag == saved.tag);
+            let weaker = if load(&a.count) <= load(&b.count) { a } else { b };
+            let target = [a, b].into_iter().find(|cell| free(cell)).unwrap_or(weaker);
+            if free(target) || load(&target.count) < saved.view.count {
+                target.hand_over(saved.tag, saved.view);
+            }
+        }
+    }
+
+    /// One collision against a cell; what is left of its count.
+    fn wear_down(&self, cell: &Cell, now: u32) -> f32 {
+        let count = load(&cell.count);
+        let age = now.wrapping_sub(cell.seen.load(Relaxed));
+        // Beyond half the wrap the label is older than the cell: not stale.
+        let left = if (STALE_TICKS..u32::MAX / 2).contains(&age) {
+            count * 0.5
+        } else {
+            let draw = hash::mix(u64::from(self.collisions.fetch_add(1, Relaxed)));
+            let chance = SURVIVAL.powf(count);
+            let hit = (draw >> 40) as f32 / (1u32 << 24) as f32 <= chance;
+            if hit { count - 1.0 } else { count }
+        };
+        store(&cell.count, left);
+        left
+    }
+
+    fn choices(&self, tag: u32) -> [&Cell; 2] {
+        let mask = self.cells.len() - 1;
+        let spread = hash::mix(u64::from(tag));
+        [&self.cells[spread as usize & mask], &self.cells[(spread >> 32) as usize & mask]]
+    }
+}
+
+fn tag_of(key: u64) -> u32 {
+    ((key >> 32) as u32 ^ key as u32).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label(work_us: f32, seen: u32) -> Label {
+        Label { log: work_us.ln(), work_us, seen }
+    }
+
+    #[test]
+    fn a_cell_averages_what_it_sees() {
+        let cells = Cells::new(64);
+        for work in [100.0, 100.0, 400.0] {
+            cells.observe(7, label(work, 0));
+        }
+        let view = cells.view(7);
+        assert_eq!(view.count, 3.0);
+        assert!((view.mean_us - 200.0).abs() < 0.01);
+        assert!((view.log_mean - (100f32.ln() * 2.0 + 400f32.ln()) / 3.0).abs() < 1e-4);
+        assert_eq!(view.log_last, 400f32.ln());
+        assert_eq!(cells.view(8).count, 0.0);
+    }
+
+    #[test]
+    fn a_frequent_key_survives_a_flood_and_a_forgotten_one_leaves() {
+        let cells = Cells::new(64);
+        for _ in 0..200 {
+            cells.observe(hash::mix(1), label(10.0, 0));
+        }
+        for flood in 0..50_000u64 {
+            cells.observe(hash::mix(1000 + flood), label(1.0, 0));
+        }
+        assert!(cells.view(hash::mix(1)).count > 190.0);
+        assert!(cells.occupied() <= 64);
+        for flood in 0..50_000u64 {
+            cells.observe(hash::mix(90_000 + flood), label(1.0, STALE_TICKS + 1));
+        }
+        assert_eq!(cells.view(hash::mix(1)).count, 0.0);
+    }
+
+    #[test]
+    fn a_snapshot_fits_other_capacities() {
+        let cells = Cells::new(256);
+        for key in 1..=40u64 {
+            cells.observe(hash::mix(key), label(key as f32, 3));
+        }
+        let larger = Cells::new(1024);
+        larger.restore(&cells.snapshot());
+        for key in 1..=40u64 {
+            assert_eq!(larger.view(hash::mix(key)), cells.view(hash::mix(key)));
+        }
+        let smaller = Cells::new(64);
+        smaller.restore(&cells.snapshot());
+        assert!(smaller.occupied() > 30);
+    }
+}

@@ -1,0 +1,171 @@
+//! Which requests are heavy: the 50th, 80th and 95th percentile of the costs seen lately.
+//!
+//! A histogram of ln cost, eight bins an octave from 1/16 µs to 2^32 µs (over an hour), halved whenever it holds
+//! [`MEMORY`] observations. Borders are interpolated inside a bin (error below 1 %) and kept ready to read. One writer,
+//! many readers, relaxed atomics. Known weakness: the percentiles are of all routes together, as the class of a
+//! request is about what it does to its neighbours.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cost::cells::{load, store};
+use crate::cost::query::{CostClass, PRIOR_WORK_US};
+
+/// Bins per factor of two.
+const PER_OCTAVE: f32 = 8.0;
+/// log2 of the lowest border.
+const LOWEST_OCTAVE: f32 = -4.0;
+/// From 2^-4 to 2^32 µs.
+const BINS: usize = 288;
+/// The histogram is halved at this many: it forgets about half within 8,000 requests.
+const MEMORY: u32 = 16_384;
+/// Borders are reckoned anew every so many observations; a scan of the bins costs as much as several observations.
+const REFRESH: u32 = 32;
+/// Cumulative shares of the three borders.
+const SHARES: [f32; 3] = [0.50, 0.80, 0.95];
+
+/// Recent distribution of costs.
+#[derive(Debug)]
+pub(crate) struct CostClasses {
+    bins: Box<[AtomicU32]>,
+    total: AtomicU32,
+    borders: [AtomicU32; 3],
+}
+
+/// A copy for the state file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CostClassesState {
+    bins: Vec<u32>,
+}
+
+impl CostClasses {
+    /// Nothing seen.
+    pub(crate) fn new() -> Self {
+        let classes = Self {
+            bins: (0..BINS).map(|_| AtomicU32::new(0)).collect(),
+            total: AtomicU32::new(0),
+            borders: Default::default(),
+        };
+        // Until something is known: everything up to the prior is light, then a factor of four each.
+        for (slot, factor) in classes.borders.iter().zip([1.0, 4.0, 16.0]) {
+            store(slot, PRIOR_WORK_US as f32 * factor);
+        }
+        classes
+    }
+
+    /// Adds a cost, by its natural logarithm.
+    pub(crate) fn observe(&self, log_work: f32) {
+        let octaves = log_work * std::f32::consts::LOG2_E - LOWEST_OCTAVE;
+        let bin = ((octaves * PER_OCTAVE).max(0.0) as usize).min(BINS - 1);
+        self.bins[bin].fetch_add(1, Relaxed);
+        let total = self.total.fetch_add(1, Relaxed) + 1;
+        if total >= MEMORY {
+            self.halve();
+        }
+        if total.is_multiple_of(REFRESH) || total < REFRESH {
+            self.refresh();
+        }
+    }
+
+    /// Class of a cost; not a number counts as light.
+    pub(crate) fn class_of(&self, work_us: f64) -> CostClass {
+        let [light, medium, heavy] = self.borders_us();
+        if work_us > heavy {
+            CostClass::Huge
+        } else if work_us > medium {
+            CostClass::Heavy
+        } else if work_us > light {
+            CostClass::Medium
+        } else {
+            CostClass::Light
+        }
+    }
+
+    /// Upper ends of light, medium and heavy, µs.
+    pub(crate) fn borders_us(&self) -> [f64; 3] {
+        [0, 1, 2].map(|i| f64::from(load(&self.borders[i])))
+    }
+
+    /// For the state file.
+    pub(crate) fn snapshot(&self) -> CostClassesState {
+        CostClassesState { bins: self.bins.iter().map(|bin| bin.load(Relaxed)).collect() }
+    }
+
+    /// From the state file; a state of another shape is ignored.
+    pub(crate) fn restore(&self, state: &CostClassesState) {
+        if state.bins.len() != BINS || state.bins.iter().any(|&count| count > MEMORY) {
+            return;
+        }
+        for (bin, &count) in self.bins.iter().zip(&state.bins) {
+            bin.store(count, Relaxed);
+        }
+        let total: u32 = state.bins.iter().sum();
+        self.total.store(total.min(MEMORY - 1), Relaxed);
+        if total > 0 {
+            self.refresh();
+        }
+    }
+
+    fn halve(&self) {
+        let mut total = 0;
+        for bin in &self.bins {
+            let left = bin.load(Relaxed) / 2;
+            bin.store(left, Relaxed);
+            total += left;
+        }
+        self.total.store(total, Relaxed);
+    }
+
+    fn refresh(&self) {
+        let total = self.bins.iter().map(|bin| bin.load(Relaxed)).sum::<u32>() as f32;
+        let mut below = 0.0;
+        let mut border = 0;
+        for (index, bin) in self.bins.iter().enumerate() {
+            let count = bin.load(Relaxed) as f32;
+            while border < SHARES.len() && count > 0.0 && below + count >= SHARES[border] * total {
+                let inside = (SHARES[border] * total - below) / count;
+                let octave = LOWEST_OCTAVE + (index as f32 + inside) / PER_OCTAVE;
+                store(&self.borders[border], octave.exp2());
+                border += 1;
+            }
+            below += count;
+        }
+    }
+}
+
+impl Clone for CostClasses {
+    fn clone(&self) -> Self {
+        let copy = Self::new();
+        copy.restore(&self.snapshot());
+        copy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn borders_follow_the_percentiles() {
+        let classes = CostClasses::new();
+        for i in 0..10_016u32 {
+            classes.observe((((i * 7919) % 10_000 + 1) as f32).ln());
+        }
+        let [light, medium, heavy] = classes.borders_us();
+        assert!((light / 5_000.0 - 1.0).abs() < 0.03, "{light}");
+        assert!((medium / 8_000.0 - 1.0).abs() < 0.03, "{medium}");
+        assert!((heavy / 9_500.0 - 1.0).abs() < 0.03, "{heavy}");
+        assert_eq!(classes.class_of(f64::NAN), CostClass::Light);
+        assert_eq!(classes.class_of(f64::INFINITY), CostClass::Huge);
+        assert_eq!(classes.clone().borders_us(), classes.borders_us(), "10,016 is a multiple of the refresh");
+    }
+
+    #[test]
+    fn old_costs_are_forgotten() {
+        let classes = CostClasses::new();
+        (0..50_000).for_each(|_| classes.observe(10f32.ln()));
+        (0..50_000).for_each(|_| classes.observe(1_000f32.ln()));
+        assert!(classes.borders_us()[0] > 900.0);
+    }
+}
