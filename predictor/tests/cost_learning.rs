@@ -18,7 +18,7 @@ const SETTINGS: TrainSettings =
 
 /// A request and its true cost. Route 1 costs in proportion to its size and more for tenant 2; route 2 is flat.
 fn draw(rng: &mut Pcg64) -> (CostQuery, f64) {
-    let noise = Normal::new(0.0, 0.25).unwrap();
+    let noise = Normal::new(0.0f64, 0.25).unwrap();
     let tenant = rng.random_range(1..=2u64);
     let route = rng.random_range(1..=2u64);
     let mut query = CostQuery::new(RouteId(route as u16), route, tenant);
