@@ -1,11 +1,34 @@
-//! One request, one decision (contract; body to come).
+//! One request, one decision.
+//!
+//! [`predict`] is called once a request, [`decide`] once a try. A decision always comes with a reason, and it degrades
+//! instead of failing:
+//!
+//! | what is wrong | what happens | reason |
+//! |---|---|---|
+//! | no instance | nothing to decide | `None` |
+//! | one instance | it is taken | `OnlyChoice` |
+//! | the table is older than `stale_after` | P2C on requests in flight | `StaleTable` |
+//! | no score is a finite number | P2C on requests in flight | `NoScore` |
+//! | the model answered nonsense | scores on running means | `ModelFailed` |
+//! | no model, or it does not know the route | scores on running means | `NoModel` |
+//!
+//! Policies other than predictive rest on no prediction and know only `OnlyChoice`, `Retry`, `Panic` and `Policy`; the
+//! predicted work is still taken on, because demand is counted in it. Where several reasons hold, the one that changed
+//! most about the choice is named, in the order of the code.
+
 use crate::extract::RequestFacts;
 use crate::live::Ticket;
+use crate::select::eligible::Eligible;
+use crate::select::predictive::Scorer;
+use crate::select::shortlist::Shortlist;
+use crate::select::{Selector, predictive, reactive};
 use crate::table::{PoolTable, RoutingTable};
-use foretide_predictor::cost::estimator::CostPrediction;
+use foretide_predictor::cost::estimator::{self, CostPrediction};
+use foretide_predictor::cost::query::{CostBasis, PRIOR_WORK_US};
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Why this instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,7 +62,8 @@ pub const CANDIDATES: usize = 4;
 pub struct Candidate {
     /// Who.
     pub instance: InstanceId,
-    /// Its score for this request, microseconds; smaller is better.
+    /// Its score for this request, smaller is better: microseconds under the predictive policy and peak EWMA, requests
+    /// over warm-up factor under least request, P2C and the fallbacks, 0 where the policy ranks nobody.
     pub score_us: f32,
     /// In flight there at the time.
     pub in_flight: u32,
@@ -69,8 +93,8 @@ pub struct Decision {
 }
 
 /// Predicts a request once. Call once a request, also if it is retried.
-pub fn predict(_table: &RoutingTable, _facts: &RequestFacts, _now: Timestamp) -> CostPrediction {
-    todo!()
+pub fn predict(table: &RoutingTable, facts: &RequestFacts, now: Timestamp) -> CostPrediction {
+    estimator::predict(&table.costs, table.model.as_deref(), &facts.query, now)
 }
 
 /// What a single try brings with it.
@@ -88,11 +112,83 @@ pub struct Attempt<'a> {
 
 /// Chooses an instance and takes the cost on. `None`: the pool has no instance. No lock, no allocation, cannot fail.
 pub fn decide(
-    _table: &RoutingTable,
-    _pool: &PoolTable,
-    _facts: &RequestFacts,
-    _prediction: &CostPrediction,
-    _attempt: Attempt<'_>,
+    table: &RoutingTable,
+    pool: &PoolTable,
+    facts: &RequestFacts,
+    prediction: &CostPrediction,
+    attempt: Attempt<'_>,
 ) -> Option<(Decision, Ticket)> {
-    todo!()
+    let eligible = Eligible::new(pool, attempt.tried, attempt.now);
+    let work_us = usable_work_us(prediction);
+    let (list, reason) =
+        choose(table, pool, &eligible, (facts.query.consumer_key, work_us), prediction, attempt);
+    let index = list.best().or_else(|| eligible.from(0))?;
+    let entry = &pool.instances[index];
+    let in_flight = entry.live.in_flight();
+    let decision = Decision {
+        id: attempt.id,
+        generation: table.generation,
+        index,
+        instance: entry.id,
+        reason,
+        prediction: *prediction,
+        candidates: list.candidates(&pool.instances),
+        work_in_flight_us: in_flight.work_us,
+        in_flight: in_flight.requests,
+    };
+    Some((decision, Ticket::take(&entry.live, work_us, entry.concurrency, attempt.now)))
+}
+
+fn choose(
+    table: &RoutingTable,
+    pool: &PoolTable,
+    eligible: &Eligible<'_>,
+    (consumer_key, work_us): (u64, f64),
+    prediction: &CostPrediction,
+    attempt: Attempt<'_>,
+) -> (Shortlist, Reason) {
+    let chance = attempt.chance;
+    if pool.instances.len() == 1 {
+        return (reactive::only(eligible, Some(0)), Reason::OnlyChoice);
+    }
+    let list = match &pool.selector {
+        Selector::Predictive(scan) => {
+            if attempt.now.since(table.built_at) > table.stale_after {
+                return (reactive::p2c(eligible, chance), Reason::StaleTable);
+            }
+            predictive::scan(scan, &Scorer::new(table, work_us, consumer_key), eligible, chance)
+        }
+        Selector::RoundRobin(turn) => reactive::in_turn(eligible, turn.fetch_add(1, Relaxed)),
+        Selector::LeastRequest => reactive::least_request(eligible, chance),
+        Selector::P2c => reactive::p2c(eligible, chance),
+        Selector::PeakEwma => reactive::peak_ewma(eligible, attempt.now, chance),
+        Selector::Ketama(ring) => reactive::only(eligible, ring.owner(consumer_key, eligible)),
+    };
+    if list.best().is_none() {
+        return (reactive::p2c(eligible, chance), Reason::NoScore);
+    }
+    (list, reason(pool, prediction, attempt))
+}
+
+/// Why, when the policy itself could choose.
+fn reason(pool: &PoolTable, prediction: &CostPrediction, attempt: Attempt<'_>) -> Reason {
+    if !attempt.tried.is_empty() {
+        Reason::Retry
+    } else if pool.panic {
+        Reason::Panic
+    } else if !matches!(pool.selector, Selector::Predictive(_)) {
+        Reason::Policy
+    } else if prediction.model_failed {
+        Reason::ModelFailed
+    } else if prediction.estimate.basis != CostBasis::Model {
+        Reason::NoModel
+    } else {
+        Reason::Predicted
+    }
+}
+
+/// Predicted work; the prior if it is negative or zero, which only a defect could make it.
+fn usable_work_us(prediction: &CostPrediction) -> f64 {
+    let mean_us = prediction.estimate.work_us.mean();
+    if mean_us > 0.0 { mean_us } else { PRIOR_WORK_US }
 }

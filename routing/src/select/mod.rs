@@ -1,19 +1,74 @@
-//! Selection policies (contract; body to come).
+//! Selection policies: which of a pool's instances gets a request.
+//!
+//! | policy | looks at | measure | source |
+//! |---|---|---|---|
+//! | predictive | all, up to 128 | predicted interference, see [`predictive`] | `ARCHITECTURE.md` |
+//! | round robin | the next | none | |
+//! | least request | all | requests in flight | |
+//! | P2C | two at random | requests in flight | Mitzenmacher 2001 |
+//! | peak EWMA | two at random | peak EWMA of latency × requests in flight | Finagle |
+//! | ketama | the next on a ring | none | libketama, see [`ring`] |
+//!
+//! All but round robin and ketama divide by the warm-up factor, so that a new instance is not flooded. A policy is an
+//! enum, not a trait: the set is closed and the hot path calls it without indirection. Whoever cannot be ranked (a
+//! score that is not a number) is left out; when nobody is left the caller falls back to P2C.
 
+pub mod eligible;
+pub mod predictive;
+pub mod reactive;
+pub mod ring;
+pub mod shortlist;
+
+use crate::select::predictive::Scan;
+use crate::select::ring::Ring;
 use crate::settings::Policy;
 use crate::table::InstanceEntry;
+use std::sync::atomic::AtomicU64;
 
 /// A policy with its prepared state.
 #[derive(Debug)]
-pub struct Selector {}
+pub enum Selector {
+    /// Smallest score of all.
+    Predictive(Scan),
+    /// In turn; holds the next turn.
+    RoundRobin(AtomicU64),
+    /// Fewest in flight of all.
+    LeastRequest,
+    /// Fewer in flight of two.
+    P2c,
+    /// Smaller latency × load of two.
+    PeakEwma,
+    /// The consumer's place on a ring.
+    Ketama(Ring),
+}
 
 impl Selector {
-    /// Prepares `policy` for these instances (builds the ring for ketama).
-    pub fn new(_policy: Policy, _instances: &[InstanceEntry]) -> Self {
-        todo!()
+    /// Prepares `policy` for these instances (builds the ring for ketama). Turns go on where the instances' own
+    /// counters stand, so that a new generation every second does not always begin with the first instance.
+    pub fn new(policy: Policy, instances: &[InstanceEntry]) -> Self {
+        match policy {
+            Policy::Predictive => Self::Predictive(Scan::default()),
+            Policy::RoundRobin => {
+                let taken =
+                    instances.iter().fold(0u64, |sum, entry| sum.wrapping_add(entry.live.taken_total().0));
+                Self::RoundRobin(AtomicU64::new(taken))
+            }
+            Policy::LeastRequest => Self::LeastRequest,
+            Policy::P2c => Self::P2c,
+            Policy::PeakEwma => Self::PeakEwma,
+            Policy::Ketama => Self::Ketama(Ring::new(instances)),
+        }
     }
+
     /// Which policy.
     pub fn policy(&self) -> Policy {
-        todo!()
+        match self {
+            Self::Predictive(_) => Policy::Predictive,
+            Self::RoundRobin(_) => Policy::RoundRobin,
+            Self::LeastRequest => Policy::LeastRequest,
+            Self::P2c => Policy::P2c,
+            Self::PeakEwma => Policy::PeakEwma,
+            Self::Ketama(_) => Policy::Ketama,
+        }
     }
 }

@@ -1,0 +1,275 @@
+//! Counters of one instance that every request touches: plain atomics, never a lock.
+//!
+//! Three things are kept. *What is in flight*, as 16 log2 buckets of predicted work, so that the interference
+//! `Σ min(r_i, x)` with a request of work `x` costs 16 loads instead of a walk over all requests. *A service clock*
+//! ([`clock`]), which tells how much service a request really got while it shared the instance. *Peak latency*
+//! ([`latency`]), for the policy of that name.
+//!
+//! Count and work of a bucket share one 64-bit word: one atomic addition takes a request on, one subtraction takes it
+//! off, and a reader never sees a count without its work. Additions and subtractions are exact opposites, so an idle
+//! instance reads exactly zero whatever happened before, even if a field had overflowed in between.
+//!
+//! Known weakness: inside a bucket the work is spread by at most a factor of two, so the interference with a request
+//! of the same bucket is an upper bound.
+
+pub mod clock;
+pub mod latency;
+
+use crate::live::clock::ServiceClock;
+use crate::live::latency::PeakLatency;
+use foretide_predictor::time::Timestamp;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// Buckets of predicted work. Bucket 0 ends at 256 µs, each further one is twice as wide, the last begins at 4.2 s:
+/// below a quarter of a millisecond waiting is network noise, above some seconds one queue is as bad as another.
+const BUCKETS: usize = 16;
+/// log2 of the first bucket's upper end in microseconds.
+const FIRST_BUCKET_LOG2: u32 = 8;
+/// Low bits of a packed word hold work: 2^44 µs are 200 days. The 20 above hold a count of up to a million.
+const WORK_BITS: u32 = 44;
+/// No single request is counted with more than an hour: beyond lies a broken prediction, not a request.
+const MOST_WORK_US: f64 = 3.6e9;
+/// Largest speed residual believed: a factor of 4.5 either way.
+const MOST_RESIDUAL: f32 = 1.5;
+/// γ in `exp(γ · rho)`. Full weight packs the fast instances to the last slot; half was best for processor sharing.
+const SPEED_TEMPER: f32 = 0.5;
+
+/// Live load of one instance; outlives generations of the table. Aligned so that two instances share no cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct LiveLoad {
+    total: Packed,
+    buckets: [Packed; BUCKETS],
+    clock: ServiceClock,
+    latency: PeakLatency,
+    speed: Speed,
+    taken: AtomicU64,
+    taken_work_us: AtomicU64,
+}
+
+/// A snapshot of what is in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct InFlight {
+    /// Requests.
+    pub requests: u32,
+    /// Sum of their predicted work, microseconds.
+    pub work_us: u64,
+}
+
+/// Count and work in one word.
+#[derive(Debug, Default)]
+struct Packed(AtomicU64);
+
+/// Residual and the factor made from it, both as f32 bits. Written together by one writer; a reader that sees one new
+/// and one old is off by one update.
+#[derive(Debug)]
+struct Speed {
+    residual: AtomicU32,
+    slowness: AtomicU32,
+}
+
+impl Default for Speed {
+    fn default() -> Self {
+        Self { residual: AtomicU32::new(0), slowness: AtomicU32::new(1f32.to_bits()) }
+    }
+}
+
+impl Packed {
+    fn add(&self, work_us: u64) {
+        self.0.fetch_add(1 << WORK_BITS | work_us, Relaxed);
+    }
+
+    fn remove(&self, work_us: u64) {
+        self.0.fetch_sub(1 << WORK_BITS | work_us, Relaxed);
+    }
+
+    fn read(&self) -> (u64, u64) {
+        let word = self.0.load(Relaxed);
+        (word >> WORK_BITS, word & ((1 << WORK_BITS) - 1))
+    }
+}
+
+impl LiveLoad {
+    /// What is in flight now.
+    pub fn in_flight(&self) -> InFlight {
+        let (requests, work_us) = self.total.read();
+        InFlight { requests: requests as u32, work_us }
+    }
+
+    /// Interference `Σ min(r_i, x)` of the work in flight with a request of predicted work `x`, microseconds.
+    pub fn interference_us(&self, work_us: f64) -> f64 {
+        let work_us = whole_us(work_us);
+        // Per bucket min(Σ r_i, n·x): exact for buckets that lie wholly below or above x.
+        let sum = self.buckets.iter().fold(0u64, |sum, bucket| {
+            let (requests, work) = bucket.read();
+            sum + work.min(requests * work_us)
+        });
+        sum as f64
+    }
+
+    /// Speed residual: EWMA of ln(observed / predicted work), 0 before 50 samples, within ±1.5. Written by control.
+    pub fn speed_residual(&self) -> f32 {
+        f32::from_bits(self.speed.residual.load(Relaxed))
+    }
+
+    /// Puts the speed residual; clamped to ±1.5, NaN counts as 0. For control only.
+    pub fn set_speed_residual(&self, residual: f32) {
+        let residual = if residual.is_nan() { 0.0 } else { residual.clamp(-MOST_RESIDUAL, MOST_RESIDUAL) };
+        self.speed.residual.store(residual.to_bits(), Relaxed);
+        self.speed.slowness.store((SPEED_TEMPER * residual).exp().to_bits(), Relaxed);
+    }
+
+    /// `exp(γ · rho)`, γ = 0.5: how much longer than average work takes here, tempered. Made when the residual is
+    /// written, because every decision reads it for every instance.
+    pub fn slowness(&self) -> f32 {
+        f32::from_bits(self.speed.slowness.load(Relaxed))
+    }
+
+    /// Requests and predicted work taken on since the start, for demand: (count, microseconds).
+    pub fn taken_total(&self) -> (u64, u64) {
+        (self.taken.load(Relaxed), self.taken_work_us.load(Relaxed))
+    }
+
+    /// Peak EWMA of latency, microseconds; 0 until one was observed.
+    pub fn peak_latency_us(&self, now: Timestamp) -> f64 {
+        self.latency.read_us(now)
+    }
+
+    /// A request came back after so many microseconds. Any thread; what is not finite or negative is ignored.
+    pub fn observe_latency(&self, latency_us: f64, now: Timestamp) {
+        self.latency.observe(latency_us, now);
+    }
+}
+
+/// Holds a request's predicted work on an instance; dropping it takes the work off, on every path.
+#[derive(Debug)]
+#[must_use = "a dropped ticket takes the request's work off again"]
+pub struct Ticket {
+    live: Arc<LiveLoad>,
+    work_us: u64,
+    concurrency: u32,
+    served_at_start: u64,
+}
+
+impl Ticket {
+    /// Takes the work on. `concurrency`: requests the instance serves at full speed at once.
+    pub fn take(live: &Arc<LiveLoad>, work_us: f64, concurrency: u32, now: Timestamp) -> Self {
+        let work_us = whole_us(work_us);
+        let served_at_start = live.clock.advance(now, live.total.read().0, concurrency);
+        live.total.add(work_us);
+        live.buckets[bucket_of(work_us)].add(work_us);
+        live.taken.fetch_add(1, Relaxed);
+        live.taken_work_us.fetch_add(work_us, Relaxed);
+        Self { live: Arc::clone(live), work_us, concurrency, served_at_start }
+    }
+
+    /// Ends the request in good order and returns its measured work in microseconds *with waiting taken off*: the
+    /// service it attained under processor sharing, i.e. the integral of min(1, k / n(t)) over its stay, at the
+    /// instance's own speed.
+    pub fn finish(self, now: Timestamp) -> f64 {
+        let served = self.live.clock.advance(now, self.live.total.read().0, self.concurrency);
+        clock::between_us(self.served_at_start, served)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.live.total.remove(self.work_us);
+        self.live.buckets[bucket_of(self.work_us)].remove(self.work_us);
+    }
+}
+
+/// Work as whole microseconds from 1 to an hour; NaN is 1.
+fn whole_us(work_us: f64) -> u64 {
+    work_us.min(MOST_WORK_US).max(1.0) as u64
+}
+
+fn bucket_of(work_us: u64) -> usize {
+    ((work_us >> FIRST_BUCKET_LOG2).checked_ilog2().map_or(0, |log2| log2 as usize + 1)).min(BUCKETS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(us: u64) -> Timestamp {
+        Timestamp::from_us(us)
+    }
+
+    #[test]
+    fn buckets_begin_at_powers_of_two() {
+        let ends: Vec<usize> =
+            [1, 255, 256, 511, 512, 1 << 21, (1 << 22) - 1, 1 << 22, u64::MAX >> 20].map(bucket_of).to_vec();
+        assert_eq!(ends, [0, 0, 1, 1, 2, 14, 14, 15, 15]);
+    }
+
+    #[test]
+    fn interference_counts_small_ones_whole_and_large_ones_up_to_the_newcomers_size() {
+        let live = Arc::new(LiveLoad::default());
+        let tickets = [1_000.0, 2_000.0, 1e6].map(|work| Ticket::take(&live, work, 1, at(0)));
+        assert_eq!(live.interference_us(10_000.0), 1_000.0 + 2_000.0 + 10_000.0);
+        assert_eq!(live.in_flight(), InFlight { requests: 3, work_us: 1_003_000 });
+        drop(tickets);
+        assert_eq!(live.interference_us(10_000.0), 0.0);
+        assert_eq!(live.taken_total(), (3, 1_003_000), "what was taken on is never taken back");
+    }
+
+    #[test]
+    fn attained_service_is_exact_for_two_overlapping_requests() {
+        let live = Arc::new(LiveLoad::default());
+        let first = Ticket::take(&live, 5.0, 1, at(100));
+        let second = Ticket::take(&live, 5.0, 1, at(110));
+        // Alone for 10, then at half speed for 20.
+        assert_eq!(first.finish(at(130)), 20.0);
+        // At half speed for 20, then alone for 20.
+        assert_eq!(second.finish(at(150)), 30.0);
+        // Two slots: nobody waits.
+        let pair = [Ticket::take(&live, 5.0, 2, at(200)), Ticket::take(&live, 5.0, 2, at(200))];
+        assert_eq!(pair.map(|ticket| ticket.finish(at(240))), [40.0, 40.0]);
+    }
+
+    #[test]
+    fn residuals_are_tempered_and_bounded() {
+        let live = LiveLoad::default();
+        assert_eq!((live.speed_residual(), live.slowness()), (0.0, 1.0));
+        live.set_speed_residual(9.0);
+        assert_eq!(live.speed_residual(), MOST_RESIDUAL);
+        assert!((live.slowness() - 0.75f32.exp()).abs() < 1e-6);
+        live.set_speed_residual(f32::NAN);
+        assert_eq!((live.speed_residual(), live.slowness()), (0.0, 1.0));
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_ends_leaves_exactly_nothing(works in prop::collection::vec(any::<f64>(), 0..200), seed: u64) {
+            let live = Arc::new(LiveLoad::default());
+            let mut tickets: Vec<Ticket> = works.iter().map(|&work| Ticket::take(&live, work, 4, at(seed >> 8))).collect();
+            let expected: u64 = works.iter().map(|&work| whole_us(work)).sum();
+            prop_assert_eq!(live.in_flight(), InFlight { requests: works.len() as u32, work_us: expected });
+            let mut pick = seed;
+            while !tickets.is_empty() {
+                pick = foretide_predictor::hash::mix(pick);
+                let ticket = tickets.swap_remove((pick % tickets.len() as u64) as usize);
+                if pick & 1 << 40 == 0 {
+                    drop(ticket);
+                } else {
+                    prop_assert!(ticket.finish(at(pick >> 8)) >= 0.0);
+                }
+            }
+            prop_assert_eq!(live.in_flight(), InFlight::default());
+            prop_assert_eq!(live.interference_us(1e9), 0.0);
+        }
+
+        #[test]
+        fn interference_bounds_the_exact_sum_within_a_factor_of_two(works in prop::collection::vec(1.0..4e6f64, 1..60), x in 1.0..4e6f64) {
+            let live = Arc::new(LiveLoad::default());
+            let tickets: Vec<Ticket> = works.iter().map(|&work| Ticket::take(&live, work, 1, at(0))).collect();
+            let exact: f64 = works.iter().map(|&work| work.floor().min(x.floor())).sum();
+            let found = live.interference_us(x);
+            // Bucket 0 is wider than a factor of two: leave it 256 µs a request.
+            prop_assert!(exact <= found && found <= 2.0 * exact + 256.0 * tickets.len() as f64, "{exact} {found}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Whom a try may use: all instances but those already tried, or all if nothing else is left.
+
+use crate::table::{InstanceEntry, PoolTable};
+use foretide_predictor::hash::mix;
+use foretide_predictor::id::InstanceId;
+use foretide_predictor::time::Timestamp;
+
+/// Share of its load that a new instance starts with; the ramp ends at 1.
+const WARM_START: f64 = 0.1;
+
+/// A pool's instances as one try sees them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Eligible<'a> {
+    instances: &'a [InstanceEntry],
+    tried: &'a [InstanceId],
+    slow_start_us: u64,
+    now: Timestamp,
+}
+
+impl<'a> Eligible<'a> {
+    /// Of `pool`, without `tried`.
+    pub(crate) fn new(pool: &'a PoolTable, tried: &'a [InstanceId], now: Timestamp) -> Self {
+        let instances = &pool.instances;
+        let exhausted = instances.iter().all(|entry| tried.contains(&entry.id));
+        let slow_start_us = pool.settings.slow_start.as_micros() as u64;
+        Self { instances, tried: if exhausted { &[] } else { tried }, slow_start_us, now }
+    }
+
+    /// All instances of the pool, by index.
+    pub(crate) fn all(&self) -> &'a [InstanceEntry] {
+        self.instances
+    }
+
+    /// Whether this try may use it.
+    pub(crate) fn allows(&self, index: usize) -> bool {
+        self.tried.is_empty() || !self.tried.contains(&self.instances[index].id)
+    }
+
+    /// The first one allowed at or after `start`, counted round; `None` only if the pool is empty.
+    pub(crate) fn from(&self, start: usize) -> Option<usize> {
+        let count = self.instances.len();
+        (0..count).map(|step| (start % count + step) % count).find(|&index| self.allows(index))
+    }
+
+    /// Two different ones at random; the same twice if there is only one.
+    pub(crate) fn two(&self, chance: u64) -> Option<(usize, usize)> {
+        let count = self.instances.len();
+        let first = self.from(below(chance, count))?;
+        // One of the others, each with the same probability when nothing was tried.
+        let second = self.from(first + 1 + below(mix(chance), count.saturating_sub(1)))?;
+        Some((first, second))
+    }
+
+    /// Share of its usual load an instance gets now: a linear ramp from 0.1 to 1 over the pool's slow start.
+    pub(crate) fn warmth(&self, entry: &InstanceEntry) -> f64 {
+        let age_us = self.now.as_us().saturating_sub(entry.warm_since.as_us());
+        if age_us >= self.slow_start_us {
+            return 1.0;
+        }
+        WARM_START + (1.0 - WARM_START) * (age_us as f64 / self.slow_start_us as f64)
+    }
+}
+
+/// A number below `bound` from 64 random bits, without division (Lemire 2019, bias below 2^-32); 0 for bound 0.
+pub(crate) fn below(chance: u64, bound: usize) -> usize {
+    ((u128::from(chance) * bound as u128) >> 64) as usize
+}
