@@ -282,7 +282,7 @@ mod tests {
         #[test]
         fn almost_json_can_be_read(body in r#"\{?(["a:,{}\[\]\\1-]|"a":|null|\[){0,80}"#) {
             let found = read(&[("/a", ParameterKind::Number), ("/a/0/a", ParameterKind::Number)], body.as_bytes());
-            prop_assert!(found.numbers.iter().all(|&number| number == ABSENT || (0.0..=1e12 as f32).contains(&number)));
+            prop_assert!(found.numbers.iter().all(|&number| number == ABSENT || (0.0..=1e12_f32).contains(&number)));
         }
     }
 }

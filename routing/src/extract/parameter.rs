@@ -208,7 +208,7 @@ mod tests {
             let head = PlainHead::new("GET", &format!("/a/{text}?{query}")).with_header("x", text.as_bytes());
             for source in [ParameterSource::Header("x".to_owned()), ParameterSource::PathSegment(1), ParameterSource::Query("a".to_owned())] {
                 let found = number(source.clone(), &head);
-                prop_assert!(found == ABSENT || (0.0..=1e12 as f32).contains(&found), "{found}");
+                prop_assert!(found == ABSENT || (0.0..=1e12_f32).contains(&found), "{found}");
                 let _either = category(source, &head);
             }
         }

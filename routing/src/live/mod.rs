@@ -182,7 +182,8 @@ impl Drop for Ticket {
 
 /// Work as whole microseconds from 1 to an hour; NaN is 1.
 fn whole_us(work_us: f64) -> u64 {
-    work_us.min(MOST_WORK_US).max(1.0) as u64
+    // A NaN stays one through clamp and becomes 0 as an integer.
+    (work_us.clamp(1.0, MOST_WORK_US) as u64).max(1)
 }
 
 fn bucket_of(work_us: u64) -> usize {

@@ -97,12 +97,13 @@ fn waiting_us(entry: &InstanceEntry, in_flight: u32, work_us: f64) -> f64 {
 
 /// Weight as a share of where it started, 0 to 1; NaN is 0.
 fn relative(weight: f64, start: f64) -> f64 {
-    (weight / start).max(0.0).min(1.0)
+    let ratio = weight / start;
+    if ratio > 0.0 { ratio.min(1.0) } else { 0.0 }
 }
 
 /// A share of capacity in range; NaN is 0.
 fn share(value: f32) -> f64 {
-    f64::from(value.max(0.0).min(MOST_SHARE))
+    if value > 0.0 { f64::from(value.min(MOST_SHARE)) } else { 0.0 }
 }
 
 /// Ranks the instances; empty when no score was a finite number.
