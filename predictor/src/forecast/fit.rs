@@ -6,7 +6,8 @@
 //! out of the history and multiplied into the future.
 //!
 //! Bounds: history and horizon are bounded, rows per regression too, so a fit takes milliseconds. Never NaN, never
-//! negative, never above [`HIGHEST`]² times the largest load seen (before events). Known weaknesses: the mean is
+//! negative, the mean never above 2.25 times the largest load seen and the interval never above nine times (before
+//! events). Known weaknesses: the mean is
 //! nearer the median, because it is squared back from the root; holidays must be announced as events.
 
 use std::time::Duration;

@@ -73,7 +73,9 @@ pub(super) fn fit(mut rows: Rows, prior: &[f64]) -> Solution {
     let mut missed: Vec<(f64, f64)> =
         residuals(rows, &coefficients).into_iter().zip(rows.weights.iter().copied()).collect();
     missed.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (low, high) = (quantile(&missed, 0.05).min(0.0), quantile(&missed, 0.95).max(0.0));
+    let optimism = optimism(rows);
+    let low = optimism * quantile(&missed, 0.05).min(0.0);
+    let high = optimism * quantile(&missed, 0.95).max(0.0);
     Solution { coefficients, limits, low, high }
 }
 
@@ -101,6 +103,12 @@ fn cut_inputs(rows: &mut Rows) -> Vec<f64> {
 /// Sum of products.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+/// How much larger misses on new rows are than on those learned from: `√((n + p) / (n - p))`, as for least squares.
+fn optimism(rows: &Rows) -> f64 {
+    let (count, width) = (rows.targets.len().max(1) as f64, rows.width as f64);
+    ((count + width) / (count - width).max(count / 4.0)).sqrt()
 }
 
 fn residuals(rows: &Rows, coefficients: &[f64]) -> Vec<f64> {
