@@ -1,7 +1,38 @@
-//! What a reload can change at once and what needs a restart (contract; body to come).
+//! What a reload can change at once and what needs a restart.
+//!
+//! Sockets, worker threads and the open state directory live as long as the process. So do the load history, whose
+//! step is the unit of all it holds, and the table of running statistics, whose size is fixed when it is made.
+//! Everything else is in the routing table or read from it and changes with the next generation.
+
 use crate::settings::Settings;
 
-/// Keys that differ but need a restart to take effect, e.g. `server.listeners`.
-pub fn needs_restart(_old: &Settings, _new: &Settings) -> Vec<&'static str> {
-    todo!()
+/// Keys that differ but need a restart to take effect, e.g. `server.listen`, as they are written in the file.
+pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let differs = [
+        ("server.listen", old.server.listeners != new.server.listeners),
+        ("server.threads", old.server.threads != new.server.threads),
+        ("server.state_dir", old.server.state_dir != new.server.state_dir),
+        ("admin.listen", old.admin != new.admin),
+        ("learning.step", old.routing.learning.step != new.routing.learning.step),
+        ("learning.key_cells", old.routing.learning.key_cells != new.routing.learning.key_cells),
+    ];
+    differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{parse::parse, shipped};
+
+    #[test]
+    fn only_what_lives_as_long_as_the_process_needs_a_restart() {
+        let old = parse("init.toml", shipped::INIT).unwrap().0;
+        let mut new = old.clone();
+        new.routing.pools[0].concurrency += 1;
+        new.server.drain_timeout *= 2;
+        assert!(needs_restart(&old, &new).is_empty());
+        new.server.listeners[0].address.set_port(1);
+        new.admin.address = None;
+        assert_eq!(needs_restart(&old, &new), ["server.listen", "admin.listen"]);
+    }
 }

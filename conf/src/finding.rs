@@ -1,7 +1,16 @@
-//! What is wrong with a configuration, where, and what to write instead (contract; rendering to come).
+//! What is wrong with a configuration, where, and what to write instead.
+//!
+//! A finding stands for itself: [`Finding`]'s `Display` needs no source text. [`render`] adds the source line and
+//! underlines the place, as compilers do. Values of keys that look like secrets are masked in the quoted line, since
+//! findings end up in logs and terminals.
+
+use std::fmt;
+
+use serde::Serialize;
 
 /// How bad.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Runs, but probably not as meant.
     Warning,
@@ -10,7 +19,7 @@ pub enum Severity {
 }
 
 /// One finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How bad.
     pub severity: Severity,
@@ -20,10 +29,133 @@ pub struct Finding {
     pub line: usize,
     /// 1-based column, in characters.
     pub column: usize,
+    /// Characters to underline in that line, at least 1.
+    pub width: usize,
     /// Key path, e.g. `pools.api.scaling.floor`.
     pub key: String,
     /// What is wrong.
     pub message: String,
     /// What to do.
     pub suggestion: Option<String>,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+impl Finding {
+    /// `error: key: message`, or without the key where there is none (syntax).
+    fn headline(&self) -> String {
+        match self.key.as_str() {
+            "" => format!("{}: {}", self.severity, self.message),
+            key => format!("{}: `{key}`: {}", self.severity, self.message),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  --> {}:{}:{}", self.headline(), self.file, self.line, self.column)?;
+        match &self.suggestion {
+            Some(suggestion) => write!(f, "\n  = help: {suggestion}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// All findings with the source lines they are about, and a closing count. Plain text; empty without findings.
+pub fn render(findings: &[Finding], text: &str) -> String {
+    if findings.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    let blocks = findings.iter().map(|finding| block(finding, &lines));
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let counts = [count(errors, "error"), count(findings.len() - errors, "warning")];
+    let total: Vec<String> = counts.into_iter().flatten().collect();
+    format!("{}\n{}\n", blocks.collect::<String>(), total.join(", "))
+}
+
+fn count(of: usize, what: &str) -> Option<String> {
+    (of > 0).then(|| format!("{of} {what}{}", if of == 1 { "" } else { "s" }))
+}
+
+fn block(finding: &Finding, lines: &[&str]) -> String {
+    let number = finding.line.to_string();
+    let gutter = " ".repeat(number.len());
+    let mut out = format!(
+        "{}\n{gutter} --> {}:{}:{}\n",
+        finding.headline(),
+        finding.file,
+        finding.line,
+        finding.column
+    );
+    if let Some(line) = lines.get(finding.line.saturating_sub(1)) {
+        let quoted = masked(line);
+        // Tabs stay tabs below a tab, so that the underline lines up whatever their width.
+        let lead: String =
+            line.chars().take(finding.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let marks = "^".repeat(finding.width.max(1));
+        out += &format!("{gutter} |\n{number} | {quoted}\n{gutter} | {lead}{marks}\n");
+    }
+    if let Some(suggestion) = &finding.suggestion {
+        out += &format!("{gutter} = help: {suggestion}\n");
+    }
+    out + "\n"
+}
+
+/// Whether a key, variable or option of this name usually holds a secret.
+pub(crate) fn names_a_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    let words = ["password", "passwd", "secret", "token", "api_key", "apikey", "private_key", "credential"];
+    words.iter().any(|word| name.contains(word))
+}
+
+/// The line with whatever follows the `=` of a secret-looking key replaced, one `*` for each character.
+fn masked(line: &str) -> String {
+    let Some((end, _)) = line.char_indices().find(|&(at, c)| c == '=' && names_a_secret(&line[..at])) else {
+        return line.to_owned();
+    };
+    let (open, value) = line.split_at(end + 1);
+    open.chars().chain(value.chars().map(|c| if c.is_whitespace() { c } else { '*' })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(line: usize, column: usize, width: usize) -> Finding {
+        Finding {
+            severity: Severity::Error,
+            file: "a.toml".into(),
+            line,
+            column,
+            width,
+            key: "pools.x".into(),
+            message: "bad".into(),
+            suggestion: Some("write good".into()),
+        }
+    }
+
+    #[test]
+    fn the_place_is_underlined_also_after_wide_characters_and_tabs() {
+        let text = render(&[at(1, 4, 2)], "\tü bad");
+        assert!(text.contains("1 | \tü bad\n  | \t  ^^\n"), "{text}");
+    }
+
+    #[test]
+    fn secrets_are_not_quoted() {
+        let text = render(&[at(1, 1, 3)], "DB_PASSWORD = \"hunter2\"");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn a_place_beyond_the_text_is_still_reported() {
+        assert!(render(&[at(9, 1, 1)], "x").contains("a.toml:9:1"));
+    }
 }

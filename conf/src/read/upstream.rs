@@ -1,0 +1,121 @@
+//! How a pool talks to its instances: `endpoints`, `health`, `ejection`, `retry`, `upstream`.
+
+use std::time::Duration;
+
+use foretide_routing::settings::{EjectionSettings, HealthSettings, RetrySettings, UpstreamSettings};
+
+use crate::document::{Says, Section};
+use crate::item::Item;
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+pub(super) fn endpoints(section: &Section<'_>) -> Vec<String> {
+    let list = section.item("endpoints").map(|item| item.list()).unwrap_or_default();
+    let mut endpoints: Vec<String> = Vec::new();
+    for item in &list {
+        let Some(text) = item.text() else { continue };
+        if let Err(says) = endpoint(text) {
+            item.error(says);
+        } else if endpoints.iter().any(|other| other == text) {
+            item.error(Says::new(format!("\"{text}\" is there twice")).help("remove one of the two"));
+        } else {
+            endpoints.push(text.to_owned());
+        }
+    }
+    endpoints
+}
+
+/// `host:port`; IPv6 addresses in brackets.
+fn endpoint(text: &str) -> Result<(), Says> {
+    if text.contains('@') {
+        return Err(Says::new("holds a user or password in plain text").help("write only host and port"));
+    }
+    if let Some((_, rest)) = text.split_once("://") {
+        let bare = rest.split('/').next().unwrap_or(rest);
+        return Err(Says::new(format!("\"{text}\" is an address with a scheme, not host and port"))
+            .help(format!("write \"{bare}\"; for TLS add `upstream.tls_server_name`")));
+    }
+    let help = "write it like \"10.0.0.7:9000\", \"backend.internal:9000\" or \"[::1]:9000\"";
+    let wrong = || Says::new(format!("\"{text}\" is not host and port")).help(help);
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let sound = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
+    };
+    if sound && matches!(port.parse::<u16>(), Ok(1..)) { Ok(()) } else { Err(wrong()) }
+}
+
+pub(super) fn health(section: &Section<'_>) -> HealthSettings {
+    let duration = |key, range| section.item(key).and_then(|item: Item<'_>| item.duration(range));
+    let count =
+        |key, default| section.item(key).and_then(|item: Item<'_>| item.count(1..=1000)).unwrap_or(default);
+    let path = section.item("path");
+    if let Some(item) = &path
+        && item.as_str().is_some_and(|path| !path.starts_with('/'))
+    {
+        item.error(Says::new("is not a path").help("it starts with a slash, like \"/ready\""));
+    }
+    // Loopback and one data centre answer in milliseconds; a second without an answer is a failure.
+    let settings = HealthSettings {
+        path: path.and_then(|item| item.text()).map(str::to_owned),
+        every: duration("every", 10 * MS..=HOUR).unwrap_or(2 * SECOND),
+        timeout: duration("timeout", MS..=HOUR).unwrap_or(SECOND),
+        unhealthy_after: count("unhealthy_after", 3),
+        healthy_after: count("healthy_after", 2),
+    };
+    section.close();
+    settings
+}
+
+pub(super) fn ejection(section: &Section<'_>) -> EjectionSettings {
+    let duration = |key| section.item(key).and_then(|item: Item<'_>| item.duration(10 * MS..=24 * HOUR));
+    let ratio =
+        |key, default| section.item(key).and_then(|item: Item<'_>| item.number(0.0..=1.0)).unwrap_or(default);
+    let failures = section.item("consecutive_failures").and_then(|item| item.count(0..=10_000));
+    let base = duration("base").unwrap_or(10 * SECOND);
+    let longest = duration("longest");
+    if section.is_written() && longest.unwrap_or(300 * SECOND) < base {
+        section.error(Says::new("`longest` is shorter than `base`").help("raise `longest` or lower `base`"));
+    }
+    // Envoy's five in a row and five minutes; half a pool, since small pools are the usual case here.
+    let settings = EjectionSettings {
+        consecutive_failures: failures.unwrap_or(5),
+        base,
+        longest: longest.unwrap_or(300 * SECOND),
+        cap_ratio: ratio("cap_ratio", 0.5),
+        panic_ratio: ratio("panic_ratio", 0.5),
+    };
+    section.close();
+    settings
+}
+
+pub(super) fn retry(section: &Section<'_>) -> RetrySettings {
+    let number = |key, most, default| {
+        section.item(key).and_then(|item: Item<'_>| item.number(0.0..=most)).unwrap_or(default)
+    };
+    // Finagle's budget: a fifth more load at worst, and a few retries always, so that quiet pools may retry too.
+    let settings = RetrySettings {
+        attempts: section.item("attempts").and_then(|item| item.count(1..=10)).unwrap_or(3),
+        budget_ratio: number("budget_ratio", 1.0, 0.2),
+        budget_floor_per_s: number("budget_floor_per_s", 10_000.0, 3.0),
+    };
+    section.close();
+    settings
+}
+
+pub(super) fn upstream(section: &Section<'_>) -> UpstreamSettings {
+    let duration = |key| section.item(key).and_then(|item: Item<'_>| item.duration(MS..=24 * HOUR));
+    let settings = UpstreamSettings {
+        tls_server_name: section.item("tls_server_name").and_then(|item| item.text()).map(str::to_owned),
+        http2: section.item("http2").and_then(|item| item.flag()).unwrap_or(false),
+        // One lost SYN is sent again after a second: a connection that takes longer is better made elsewhere.
+        connect_timeout: duration("connect_timeout").unwrap_or(SECOND),
+        first_byte_timeout: duration("first_byte_timeout").unwrap_or(60 * SECOND),
+        idle_timeout: duration("idle_timeout").unwrap_or(60 * SECOND),
+    };
+    section.close();
+    settings
+}

@@ -1,0 +1,81 @@
+//! What operators are told about their mistakes.
+
+use foretide_conf::finding::{Finding, Severity, render};
+use foretide_conf::parse::parse;
+use foretide_conf::scenario;
+
+const BARE: &str = "version = 1\n[[routes]]\npool = \"a\"\n[pools.a]\nendpoints = [\"10.0.0.1:80\"]\n";
+
+fn findings(text: &str) -> Vec<Finding> {
+    parse("foretide.toml", text).map_or_else(|all| all, |(_, warnings)| warnings)
+}
+
+#[test]
+fn all_mistakes_of_a_file_come_at_once() {
+    let text = include_str!("faulty.toml");
+    let rendered = render(&findings(text), text);
+    assert!(!rendered.contains("hunter2"), "secrets are not repeated");
+    insta::assert_snapshot!(rendered);
+}
+
+#[test]
+fn all_mistakes_of_a_scenario_come_at_once() {
+    let text = "name = \"x\"\nduration = \"1m\"\n[world]\nspeeds = [1, 0]\ncold_strt = \"1s\"\n[arrivals]\n\
+                kind = \"dayly\"\n[[mix]]\nroute = \"serch\"\nparameter = { name = \"n\" }\n[[mix]]\n\
+                route = \"search\"\nmean_ms = 1\nparameter = { name = \"n\", low = 5, high = 2 }\n\
+                [[config.routes]]\nname = \"search\"\npool = \"b\"\n[config.pools.a]\nendpoints = [\"h:1\"]\n";
+    let all = scenario::parse("s.toml", text, |_| unreachable!("the configuration is embedded")).unwrap_err();
+    insta::assert_snapshot!(render(&all, text));
+}
+
+#[test]
+fn syntax_errors_have_a_place_and_advice() {
+    let text = "version = 1\n[server\nlisten = [\"127.0.0.1:8080\"]\n[admin]\nlisten = 127.0.0.1:9900\n";
+    insta::assert_snapshot!(render(&findings(text), text));
+}
+
+#[test]
+fn a_duplicate_key_does_not_hide_other_findings() {
+    let all = findings(&format!("{BARE}endpoints = [\"10.0.0.2:80\"]\nconcurency = 2\n"));
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(
+        all[0].message.contains("duplicate key") && all[1].message.contains("not a known key"),
+        "{all:?}"
+    );
+}
+
+#[test]
+fn warnings_do_not_keep_a_file_from_running() {
+    let text = format!("{BARE}[[routes]]\nname = \"never\"\npath_prefix = \"/x\"\npool = \"a\"\n");
+    let (_, warnings) = parse("foretide.toml", &text).unwrap();
+    assert_eq!(warnings.len(), 1);
+    assert_eq!((warnings[0].severity, warnings[0].line), (Severity::Warning, 6));
+    assert!(warnings[0].message.contains("never gets a request"), "{}", warnings[0]);
+}
+
+#[test]
+fn more_parameters_than_the_model_takes_are_refused() {
+    let list: Vec<String> = (0..9).map(|n| format!("\"query:p{n}:number\"")).collect();
+    let text = BARE.replace("pool = \"a\"", &format!("pool = \"a\"\nparameters = [{}]", list.join(", ")));
+    let all = findings(&text);
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(all[0].key, "routes[0].parameters[8]");
+}
+
+#[test]
+fn ports_are_not_used_for_two_purposes() {
+    let manager = "[pools.a.manager]\ncommand = [\"p\", \"{port}\"]\n[pools.b.manager]\nports = \"9150-9160\"\n\
+                   command = [\"p\", \"{port}\"]\n[server]\nlisten = [\"127.0.0.1:9155\"]\n[admin]\nlisten = \"127.0.0.1:9155\"\n";
+    let messages: Vec<String> =
+        findings(&format!("{BARE}{manager}")).into_iter().map(|one| one.message).collect();
+    let about = |words: &str| messages.iter().any(|message| message.contains(words));
+    assert!(about("include that of `server.listen`"), "{messages:?}");
+    assert!(about("overlap those of pool \"a\""), "{messages:?}");
+    assert!(about("the admin listener has the address"), "{messages:?}");
+}
+
+#[test]
+fn findings_are_data_too() {
+    let json = serde_json::to_value(&findings("version = 2\n")[0]).unwrap();
+    assert_eq!((json["severity"].as_str(), json["line"].as_u64()), (Some("error"), Some(1)));
+}

@@ -1,0 +1,5 @@
+//! The file format as operators meet it.
+
+mod faulty;
+mod robust;
+mod shipped;
