@@ -23,9 +23,9 @@ use crate::table::InstanceState;
 use foretide_predictor::estimate::Estimate;
 use std::time::Duration;
 
-/// A slope counts when it is this many standard errors above 0: about 1 false alarm in 200 plans of pure noise, each
+/// A slope counts when it is this many standard errors above 0: with 16 bins about 1 false alarm in 200 windows, each
 /// worth at most a few instances for one cooldown.
-const SLOPE_SIGMAS: f64 = 2.6;
+const SLOPE_SIGMAS: f64 = 3.0;
 /// A slope measured over some seconds says nothing about minutes: straight lines are extended this far at most.
 const SLOPE_REACH: Duration = Duration::from_secs(30);
 /// ... and no further than this multiple of the demand they were measured on.

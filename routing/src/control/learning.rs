@@ -1,0 +1,131 @@
+//! From finished requests to knowledge: labels, running means, the training sample, peers, and how good all that was.
+//!
+//! ```text
+//! label    = attained service · exp(-rho of the instance)      work on an instance of speed 1
+//! residual = ln(attained / predicted) - rho                    what speed does not explain: peers and anomalies
+//! ```
+//!
+//! Only what ended in order teaches costs: a failed or abandoned try was cut short, and its cost is not known
+//! (censored), only that the instance failed. Skill is counted in log cost, where a factor of two too high is as wrong
+//! as one too low, against the running mean of the route.
+use crate::observe::{Observation, Outcome};
+use foretide_predictor::cost::query::{CostClass, CostEstimate};
+use foretide_predictor::cost::reservoir::{Reservoir, Sample};
+use foretide_predictor::cost::table::KeyTable;
+use foretide_predictor::estimate::Estimate;
+use foretide_predictor::peers::PeerTable;
+use foretide_predictor::scorecard::Scorecard;
+use foretide_predictor::time::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Predictions that the scorecards remember: minutes of a busy service, so that a change shows within minutes.
+const CARD_MEMORY: usize = 2_000;
+/// Cells of residuals per (consumer, instance).
+const PEER_CELLS: usize = 4_096;
+/// Residuals beyond a factor of 150 are measuring errors.
+const MOST_RESIDUAL: f64 = 5.0;
+/// Labels are clamped to an hour: nothing proxied takes longer, and one absurd label must not own a mean.
+const LONGEST_WORK_US: f64 = 3.6e9;
+/// Class counts cover between one and two of these.
+const CLASS_WINDOW: Duration = Duration::from_secs(60);
+
+/// What was learned from finished requests.
+#[derive(Debug)]
+pub(crate) struct Learning {
+    /// Running statistics, shared with the hot path.
+    pub(crate) costs: Arc<KeyTable>,
+    /// Residuals, shared with the hot path.
+    pub(crate) peers: Arc<PeerTable>,
+    /// The training sample.
+    pub(crate) reservoir: Reservoir,
+    /// Requests learned from since the start.
+    pub(crate) learned: u64,
+    /// Tier 2 against the route's mean.
+    pub(crate) cost_card: Scorecard,
+    /// Tier 3 against "no residual".
+    pub(crate) peer_card: Scorecard,
+    classes: [[u64; 4]; 2],
+    classes_since: Timestamp,
+}
+
+/// What one observation taught.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lesson {
+    /// Measured work at speed 1, microseconds.
+    pub(crate) work_us: Option<f64>,
+    /// ln(attained / predicted) at the instance's own speed.
+    pub(crate) speed_residual: Option<f64>,
+}
+
+impl Learning {
+    /// Knows nothing. `seed` decides what the full sample replaces.
+    pub(crate) fn new(key_cells: usize, reservoir_rows: usize, seed: u64) -> Self {
+        Self {
+            costs: Arc::new(KeyTable::new(key_cells)),
+            peers: Arc::new(PeerTable::new(PEER_CELLS)),
+            reservoir: Reservoir::new(reservoir_rows, seed),
+            learned: 0,
+            cost_card: Scorecard::new(CARD_MEMORY),
+            peer_card: Scorecard::new(CARD_MEMORY),
+            classes: [[0; 4]; 2],
+            classes_since: Timestamp::ZERO,
+        }
+    }
+
+    /// Learns from a finished try on an instance of residual `rho`.
+    pub(crate) fn observe(&mut self, seen: &Observation, rho: f64, now: Timestamp) -> Lesson {
+        self.count_class(seen.decision.prediction.estimate.class, now);
+        let consumer = seen.query.consumer_key;
+        let instance = seen.decision.instance;
+        match seen.outcome {
+            Outcome::Ok if !seen.retried && seen.attained_us.is_finite() && seen.attained_us > 0.0 => {}
+            Outcome::ProducerError | Outcome::ProducerUnreachable => {
+                self.peers.observe(consumer, instance, 0.0, true, now);
+                return Lesson::default();
+            }
+            Outcome::Ok | Outcome::ClientGone => return Lesson::default(),
+        }
+        let estimate = seen.decision.prediction.estimate;
+        let speed_residual = (seen.attained_us / estimate.work_us.mean()).ln();
+        if speed_residual.is_finite() {
+            let residual = (speed_residual - rho).clamp(-MOST_RESIDUAL, MOST_RESIDUAL);
+            let expected = f64::from(self.peers.factor(consumer, instance)).ln();
+            self.peer_card.observe(Estimate::exact(expected), residual, 0.0);
+            self.peers.observe(consumer, instance, residual, false, now);
+        }
+        let work_us = (seen.attained_us * (-rho).exp()).min(LONGEST_WORK_US);
+        self.judge(seen, &estimate, work_us);
+        self.costs.observe(&seen.query, work_us, now);
+        let features = seen.decision.prediction.features;
+        self.reservoir.push(Sample { at: seen.arrived_at, query: seen.query, features, work_us });
+        self.learned += 1;
+        Lesson {
+            work_us: Some(work_us),
+            speed_residual: Some(speed_residual).filter(|value| value.is_finite()),
+        }
+    }
+
+    fn judge(&mut self, seen: &Observation, estimate: &CostEstimate, work_us: f64) {
+        self.costs.judge(estimate, work_us);
+        let log = |value: f64| value.max(1e-3).ln();
+        let work = estimate.work_us;
+        let naive = f64::from(seen.decision.prediction.features.route_mean_log());
+        if let Some(predicted) = Estimate::new(log(work.mean()), log(work.low()), log(work.high())) {
+            self.cost_card.observe(predicted, log(work_us), naive);
+        }
+    }
+
+    fn count_class(&mut self, class: CostClass, now: Timestamp) {
+        if now.since(self.classes_since) > CLASS_WINDOW {
+            self.classes = [self.classes[1], [0; 4]];
+            self.classes_since = now;
+        }
+        self.classes[1][class as usize] += 1;
+    }
+
+    /// Requests per class lately: light, medium, heavy, huge.
+    pub(crate) fn classes(&self) -> [u64; 4] {
+        std::array::from_fn(|class| self.classes[0][class] + self.classes[1][class])
+    }
+}

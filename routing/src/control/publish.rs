@@ -1,0 +1,71 @@
+//! The next generation of the routing table, made whole from the controller's state.
+//!
+//! A new generation is due when something changed (an instance came, went, or failed; settings; a model), and every
+//! 500 ms for the scores and so that the table never goes stale under a living controller.
+use crate::control::instance::Instance;
+use crate::control::learning::Learning;
+use crate::control::pool::Pool;
+use crate::extract::CompiledRoutes;
+use crate::select::Selector;
+use crate::table::{InstanceEntry, PoolTable, RoutingTable};
+use foretide_predictor::blend::TierWeights;
+use foretide_predictor::cost::model::CostModel;
+use foretide_predictor::time::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Time between publishes when nothing changed.
+pub(crate) const PUBLISH_EVERY: Duration = Duration::from_millis(500);
+/// A table this old means that the controller hangs: ten publishes have been missed.
+const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// What all pools of a generation share.
+pub(crate) struct Shared<'a> {
+    pub(crate) routes: &'a Arc<CompiledRoutes>,
+    pub(crate) learning: &'a Learning,
+    pub(crate) model: Option<&'a Arc<CostModel>>,
+    pub(crate) weights: TierWeights,
+}
+
+/// Generation `generation`. Pools in the order of their ids; retired ones are not part of it.
+pub(crate) fn table(generation: u64, pools: &[Pool], shared: &Shared<'_>, now: Timestamp) -> RoutingTable {
+    RoutingTable {
+        generation,
+        built_at: now,
+        routes: Arc::clone(shared.routes),
+        pools: pools.iter().filter(|pool| !pool.retired).map(|pool| pool_table(pool, now)).collect(),
+        model: shared.model.cloned(),
+        costs: Arc::clone(&shared.learning.costs),
+        peers: Arc::clone(&shared.learning.peers),
+        weights: shared.weights,
+        stale_after: STALE_AFTER,
+    }
+}
+
+fn pool_table(pool: &Pool, now: Timestamp) -> PoolTable {
+    let instances: Vec<InstanceEntry> =
+        pool.in_service().filter_map(|instance| entry(pool, instance, now)).collect();
+    PoolTable {
+        id: pool.id,
+        name: Arc::clone(&pool.name),
+        settings: Arc::clone(&pool.settings),
+        selector: Selector::new(pool.settings.policy, &instances),
+        instances,
+        retry_budget: Arc::clone(&pool.retry_budget),
+        panic: pool.panic,
+    }
+}
+
+fn entry(pool: &Pool, instance: &Instance, now: Timestamp) -> Option<InstanceEntry> {
+    Some(InstanceEntry {
+        id: instance.id,
+        address: Arc::clone(instance.address.as_ref()?),
+        live: Arc::clone(&instance.live),
+        concurrency: pool.settings.concurrency.max(1),
+        warm_since: instance.warm_since,
+        load_score: instance.load.total.map(|total| total as f32),
+        background: instance.load.loads.baseline.unwrap_or(0.0) as f32,
+        excess: instance.anomaly.map_or(0.0, |anomaly| anomaly.excess as f32),
+        penalty_us: instance.penalty_us(now),
+    })
+}

@@ -1,0 +1,174 @@
+//! The load history of a pool or an instance, its forecast, and how good earlier forecasts were.
+//!
+//! One fit at a time, every `refit_every`, off the tick. Each time a step closes, what the forecast says about the
+//! step one lead time ahead is noted; when that step has closed too, it is scored against what happened, with "as it
+//! was when the forecast was made" as the naive rival. The noted ones are the band on the dashboard.
+//! States: no history → first fit asked for → forecast in service (or the reason why not). A forecast that was not
+//! renewed for three periods is stale and not used.
+use crate::control::io::{FitJob, SeriesKey};
+use crate::control::report::PastForecast;
+use foretide_predictor::estimate::Estimate;
+use foretide_predictor::forecast::calendar::ScheduledEvent;
+use foretide_predictor::forecast::fit::{Forecast, ForecastSettings};
+use foretide_predictor::forecast::series::Series;
+use foretide_predictor::scorecard::Scorecard;
+use foretide_predictor::time::Timestamp;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Past forecasts kept for the dashboard, and as many waiting for their step.
+const KEPT: usize = 512;
+/// Predictions that the scorecard remembers.
+const CARD_MEMORY: usize = 200;
+/// Periods after which a forecast is stale, and a fit without an answer lost.
+const STALE_PERIODS: u32 = 3;
+
+/// History and forecast of one series.
+#[derive(Debug)]
+pub(crate) struct Track {
+    /// Work rate by step.
+    pub(crate) series: Series,
+    /// The latest forecast.
+    pub(crate) forecast: Option<Forecast>,
+    /// Why the last fit failed.
+    pub(crate) error: Option<String>,
+    /// Accuracy at lead time.
+    pub(crate) card: Scorecard,
+    /// Forecasts of steps that are over.
+    pub(crate) past: VecDeque<PastForecast>,
+    waiting: VecDeque<Waiting>,
+    fit_due: Timestamp,
+    fitting_since: Option<Timestamp>,
+}
+
+/// A forecast whose step is not over.
+#[derive(Debug)]
+struct Waiting {
+    said: PastForecast,
+    naive: f64,
+}
+
+/// When and how to fit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FitPlan<'a> {
+    /// Season lengths in steps.
+    pub(crate) seasons: &'a [usize],
+    /// Announced events.
+    pub(crate) events: &'a [ScheduledEvent],
+    /// How far ahead.
+    pub(crate) steps_ahead: usize,
+    /// Time between fits.
+    pub(crate) every: Duration,
+}
+
+impl Track {
+    /// An empty history.
+    pub(crate) fn new(step: Duration, capacity: usize, now: Timestamp) -> Self {
+        Self {
+            series: Series::new(step, capacity.max(1)),
+            forecast: None,
+            error: None,
+            card: Scorecard::new(CARD_MEMORY),
+            past: VecDeque::new(),
+            waiting: VecDeque::new(),
+            fit_due: now,
+            fitting_since: None,
+        }
+    }
+
+    /// A step is over: scores what was said about it and notes what is said about the step a lead from now.
+    pub(crate) fn close(&mut self, at: Timestamp, work_rate: f64, lead: Duration) {
+        self.series.put(at, work_rate);
+        while let Some(first) = self.waiting.front() {
+            if first.said.at > at {
+                break;
+            }
+            let Some(Waiting { said, naive }) = self.waiting.pop_front() else { break };
+            if said.at == at
+                && let Some(estimate) = Estimate::new(said.mean, said.low, said.high)
+            {
+                self.card.observe(estimate, work_rate, naive);
+                keep(&mut self.past, said);
+            }
+        }
+        let step = self.series.step();
+        let ahead = step.saturating_mul(steps_in(lead, step).saturating_add(1) as u32);
+        let target = at.plus(ahead);
+        if let Some(load) = self.forecast.as_ref().and_then(|forecast| forecast.at(target)) {
+            let said = PastForecast { at: target, mean: load.mean(), low: load.low(), high: load.high() };
+            keep(&mut self.waiting, Waiting { said, naive: work_rate });
+        }
+    }
+
+    /// The next fit, if it is time for one and there is history.
+    pub(crate) fn next_fit(&mut self, of: SeriesKey, plan: FitPlan<'_>, now: Timestamp) -> Option<FitJob> {
+        let lost = plan.every.saturating_mul(STALE_PERIODS);
+        let busy = self.fitting_since.is_some_and(|since| now.since(since) < lost);
+        if busy || now < self.fit_due || self.series.values().is_empty() {
+            return None;
+        }
+        self.fitting_since = Some(now);
+        self.fit_due = now.plus(plan.every);
+        let settings = ForecastSettings { seasons: plan.seasons.to_vec(), steps_ahead: plan.steps_ahead };
+        Some(FitJob { of, series: self.series.clone(), events: plan.events.to_vec(), settings })
+    }
+
+    /// A fit came back. The last forecast stays when there is no new one; it gets stale by itself.
+    pub(crate) fn fitted(&mut self, result: Result<Forecast, String>) {
+        self.fitting_since = None;
+        match result {
+            Ok(forecast) => {
+                self.error = None;
+                self.forecast = Some(forecast);
+            }
+            Err(why) => self.error = Some(why),
+        }
+    }
+
+    /// Puts the next fit off: answers under way belong to somebody else.
+    pub(crate) fn refit_not_before(&mut self, at: Timestamp) {
+        self.fit_due = self.fit_due.max(at);
+        self.fitting_since = None;
+    }
+
+    /// Fits at the next opportunity.
+    pub(crate) fn refit(&mut self, now: Timestamp) {
+        self.fit_due = now;
+    }
+
+    /// The forecast, unless it is stale.
+    pub(crate) fn fresh(&self, every: Duration, now: Timestamp) -> Option<&Forecast> {
+        let oldest = every.max(self.series.step()).saturating_mul(STALE_PERIODS);
+        self.forecast.as_ref().filter(|forecast| now.since(forecast.made_at) <= oldest)
+    }
+
+    /// Latest steps, oldest first; gaps are left out.
+    pub(crate) fn latest(&self, count: usize) -> Vec<(Timestamp, f64)> {
+        let Some(start) = self.series.start() else { return Vec::new() };
+        let values = self.series.values();
+        let skipped = values.len().saturating_sub(count);
+        let step_us = self.series.step().as_micros() as u64;
+        let at = |index: usize| Timestamp::from_us(start.as_us() + index as u64 * step_us);
+        let known = values.iter().enumerate().skip(skipped).filter(|(_, value)| value.is_finite());
+        known.map(|(index, value)| (at(index), *value)).collect()
+    }
+}
+
+/// The step with the highest upper end among those that touch `[from, to]`.
+pub(crate) fn highest(forecast: &Forecast, from: Timestamp, to: Timestamp) -> Option<Estimate> {
+    let touches = |at: Timestamp| at <= to && at.plus(forecast.step) > from;
+    let loads = forecast.points.iter().filter(|point| touches(point.at)).map(|point| point.load);
+    loads.max_by(|a, b| a.high().total_cmp(&b.high()))
+}
+
+/// Whole steps that cover `span`.
+pub(crate) fn steps_in(span: Duration, step: Duration) -> usize {
+    (span.as_micros().div_ceil(step.as_micros().max(1))) as usize
+}
+
+fn keep<T>(ring: &mut VecDeque<T>, item: T) {
+    if ring.len() == KEPT {
+        ring.pop_front();
+    }
+    ring.push_back(item);
+}
