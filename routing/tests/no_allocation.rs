@@ -1,0 +1,86 @@
+//! The whole path of a decision allocates nothing.
+
+mod fixture;
+
+use fixture::BUILT_AT;
+use foretide_predictor::hash::mix;
+use foretide_predictor::id::InstanceId;
+use foretide_routing::decide::{Attempt, Reason, decide, predict};
+use foretide_routing::extract::head::PlainHead;
+use foretide_routing::live::Ticket;
+use foretide_routing::settings::Policy;
+use foretide_routing::table::RoutingTable;
+use std::time::Duration;
+
+fn one(table: &RoutingTable, head: &PlainHead, tried: &[InstanceId], number: u64) -> (Reason, Ticket) {
+    let now = BUILT_AT.plus(Duration::from_micros(number));
+    let facts = table.routes.extract(head).expect("routed");
+    let prediction = predict(table, &facts, now);
+    let attempt = Attempt { tried, id: number, chance: mix(number), now };
+    let (decision, ticket) = decide(table, &table.pools[0], &facts, &prediction, attempt).expect("instances");
+    (decision.reason, ticket)
+}
+
+fn allocations(mut run: impl FnMut()) -> u64 {
+    allocation_counter::measure(&mut run).count_total
+}
+
+#[test]
+fn extract_predict_decide_and_finish_allocate_nothing() {
+    let heads: Vec<PlainHead> = (0..500).map(fixture::head).collect();
+    let policies = [
+        Policy::Predictive,
+        Policy::RoundRobin,
+        Policy::LeastRequest,
+        Policy::P2c,
+        Policy::PeakEwma,
+        Policy::Ketama,
+    ];
+    let mut taught = fixture::table(Policy::Predictive, Vec::new());
+    fixture::teach(&mut taught, 2_000);
+    for (policy, count) in policies.into_iter().map(|policy| (policy, 20)).chain([(Policy::Predictive, 500)])
+    {
+        let mut table = fixture::table(policy, fixture::instances(count));
+        table.model.clone_from(&taught.model);
+        table.costs = taught.costs.clone();
+        let held: Vec<Ticket> =
+            (0..100).map(|number| one(&table, &heads[number as usize], &[], number).1).collect();
+        let tried = [InstanceId(3)];
+        let mut reasons = [false; 2];
+        let found = allocations(|| {
+            for (number, head) in heads.iter().enumerate() {
+                let (first, dropped) = one(&table, head, &[], number as u64);
+                let (second, finished) = one(&table, head, &tried, number as u64);
+                drop(dropped);
+                assert!(finished.finish(BUILT_AT.plus(Duration::from_secs(1))) >= 0.0);
+                let best = if policy == Policy::Predictive { Reason::Predicted } else { Reason::Policy };
+                reasons = [reasons[0] | (first == best), reasons[1] | (second == Reason::Retry)];
+            }
+        });
+        assert_eq!(found, 0, "{policy:?} with {count} instances");
+        assert_eq!(reasons, [true; 2], "{policy:?}: the usual path and the retry were taken");
+        drop(held);
+    }
+}
+
+#[test]
+fn the_counter_counts() {
+    assert!(allocations(|| drop(std::hint::black_box(vec![1u8; 100]))) > 0);
+}
+
+#[test]
+fn tokens_and_bodies_without_escapes_allocate_nothing() {
+    let mut settings = fixture::settings(Policy::Predictive);
+    settings.routes[0].consumer =
+        vec![foretide_routing::settings::ConsumerSource::UnverifiedJwtClaim("sub".to_owned())];
+    let routes = foretide_routing::extract::CompiledRoutes::compile(&settings);
+    let head =
+        fixture::head(1).with_header("authorization", b"Bearer e30.eyJhIjp7ImIiOlsxXX0sInN1YiI6IjcifQ.x");
+    let found = allocations(|| {
+        let mut facts = routes.extract(&head).expect("routed");
+        assert!(facts.consumer_named);
+        routes.read_body(&mut facts, br#"{"other": 1, "prompt": "hello"}"#);
+        assert_eq!(facts.query.numbers[2], 5.0);
+    });
+    assert_eq!(found, 0);
+}
