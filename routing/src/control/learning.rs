@@ -9,7 +9,7 @@
 //! (censored), only that the instance failed. Skill is counted in log cost, where a factor of two too high is as wrong
 //! as one too low, against the running mean of the route.
 use crate::observe::{Observation, Outcome};
-use foretide_predictor::cost::query::{CostClass, CostEstimate};
+use foretide_predictor::cost::query::{CostBasis, CostClass, CostEstimate};
 use foretide_predictor::cost::reservoir::{Reservoir, Sample};
 use foretide_predictor::cost::table::KeyTable;
 use foretide_predictor::estimate::Estimate;
@@ -100,10 +100,10 @@ impl Learning {
         let features = seen.decision.prediction.features;
         self.reservoir.push(Sample { at: seen.arrived_at, query: seen.query, features, work_us });
         self.learned += 1;
-        Lesson {
-            work_us: Some(work_us),
-            speed_residual: Some(speed_residual).filter(|value| value.is_finite()),
-        }
+        // Against a guess no speed can be measured: the first requests would call their instance slow.
+        let guessed = matches!(estimate.basis, CostBasis::Prior | CostBasis::GlobalMean);
+        let residual = Some(speed_residual).filter(|value| value.is_finite() && !guessed);
+        Lesson { work_us: Some(work_us), speed_residual: residual }
     }
 
     fn judge(&mut self, seen: &Observation, estimate: &CostEstimate, work_us: f64) {

@@ -23,6 +23,7 @@ use crate::control::track::highest;
 use crate::settings::{ScalingMode, ScalingRule, ScalingSettings};
 use foretide_predictor::estimate::Estimate;
 use foretide_predictor::forecast::calendar::ScheduledEvent;
+use foretide_predictor::forecast::fit::Forecast;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
 use std::collections::VecDeque;
@@ -32,6 +33,8 @@ use std::time::Duration;
 const LEADS: usize = 32;
 /// Wishes remembered for scale-down; only those that no later one exceeds are kept.
 const WISHES: usize = 512;
+/// Origins behind an interval that is planned with: of fewer than 20 misses the worst tenth is one or two.
+const TRUSTED_ORIGINS: usize = 20;
 /// Plans are made at most this often.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(500);
 
@@ -129,7 +132,7 @@ impl Pool {
         let demand = |from, to| {
             let forecast = forecast?;
             let load = highest(forecast, from, to)?;
-            Some(if forecast.score.is_some() { load } else { Estimate::exact(load.mean()) })
+            Some(if is_backtested(forecast) { load } else { Estimate::exact(load.mean()) })
         };
         let capacity_per_instance = self.capacity_of_a_new_one();
         let mut input = PlanInput {
@@ -237,6 +240,11 @@ fn refuse(plan: &mut Plan, findings: Vec<&str>) {
     plan.report.reason = PlanReason::Refused;
     plan.report.target = plan.report.current;
     plan.report.words = format!("refused: {} (the plan was: {})", findings.join("; "), plan.report.words);
+}
+
+/// Whether the interval was measured rather than guessed.
+fn is_backtested(forecast: &Forecast) -> bool {
+    forecast.score.is_some_and(|score| score.origins >= TRUSTED_ORIGINS)
 }
 
 /// The announced event that raises load most within the window.

@@ -1,0 +1,73 @@
+//! What is learned from finished requests, and what happens when models break.
+use crate::world::{World, settings};
+use foretide_predictor::cost::model::CostModel;
+use foretide_routing::control::controller::Controller;
+use foretide_routing::control::io::Input;
+use foretide_routing::decide::Reason;
+use std::time::Duration;
+
+fn busy() -> World {
+    let mut settings = settings();
+    settings.pools[0].manager = None;
+    settings.pools[0].endpoints = vec!["10.0.0.1:80".to_owned(), "10.0.0.2:80".to_owned()];
+    let mut world = World::new(settings);
+    world.load = (20.0, Duration::from_millis(40));
+    world
+}
+
+#[test]
+fn finished_requests_become_costs_decisions_and_history() {
+    let mut world = busy();
+    world.run_until(20_000);
+    let report = world.controller.report(world.now);
+    assert!(
+        report.model.learned > 300 && report.model.rows > 300 && report.model.cells > 0,
+        "{:?}",
+        report.model
+    );
+    assert_eq!(report.model.classes.iter().sum::<u64>(), world.served);
+    let pool = &report.pools[0];
+    assert!((pool.request_rate - 20.0).abs() < 2.0, "{}", pool.request_rate);
+    assert!((pool.work_rate - 0.8).abs() < 0.15, "{} of 20 requests of 40 ms a second", pool.work_rate);
+    assert!(pool.actual.len() > 30 && world.count("record") > 30);
+    assert!(pool.forecast.is_some() && !pool.forecast_past.is_empty() && pool.coverage.is_some());
+    let decision = &report.routing_decisions[0];
+    let by_id = world.controller.routing_decision(decision.id).expect("kept");
+    assert_eq!((by_id.route.as_str(), by_id.pool.as_str()), ("all", "web"));
+    let actual_us = by_id.actual_work_us.expect("measured");
+    assert!((actual_us - 40_000.0).abs() < 2_000.0, "{actual_us} at speed 1 of 40 ms at its own");
+    assert!(world.controller.routing_decision(u64::MAX).is_none());
+}
+
+#[test]
+fn a_broken_model_is_taken_out_of_service_and_everybody_is_served() {
+    let mut world = busy();
+    world.run_until(3_000);
+    world.tell(Input::SetModel(Some(Box::new(CostModel::broken_for_drills()))));
+    world.run_until(3_200);
+    assert!(world.table.model.is_some());
+    world.run_until(4_900);
+    let before = world.controller.report(world.now);
+    assert!(before.fallbacks.iter().any(|(reason, count)| *reason == Reason::ModelFailed && *count > 0));
+    world.run_until(7_500);
+    assert!(world.table.model.is_none());
+    let error = world.controller.report(world.now).model.last_error.unwrap_or_default();
+    assert!(error.contains("taken out of service"), "{error}");
+    assert_eq!(world.refused, 0);
+    world.tell(Input::SetModel(None));
+    world.run_until(8_000);
+    assert_eq!(world.refused, 0);
+}
+
+#[test]
+fn what_was_learned_survives_a_restart() {
+    let mut world = busy();
+    world.run_until(12_000);
+    let learned = world.controller.learned();
+    let rows = learned.rows.len();
+    let mut again = Controller::new(settings(), world.now);
+    again.handle(world.now, Input::Learned(Box::new(learned)));
+    let report = again.report(world.now);
+    assert_eq!(report.model.rows, rows);
+    assert_eq!(report.model.cells, world.controller.report(world.now).model.cells);
+}

@@ -1,0 +1,6 @@
+//! The controller through its public API, in a small fake world.
+mod fleet;
+mod health;
+mod learning;
+mod reload;
+mod world;
