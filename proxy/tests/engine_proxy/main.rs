@@ -1,0 +1,12 @@
+//! The engine, driven through real sockets on loopback.
+
+mod client;
+mod drain;
+mod failures;
+mod forwarding;
+mod instance;
+mod limits;
+mod log;
+mod tls;
+mod websocket;
+mod world;
