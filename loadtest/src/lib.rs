@@ -1,1 +1,4 @@
-//! Placeholder while the dependencies warm up.
+//! All that pretends to be the world.
+
+pub mod page;
+pub mod sim;

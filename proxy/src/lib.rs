@@ -1,10 +1,15 @@
 //! The product's sockets, disks and clocks.
 //!
-//! Adapters (`engine`, `store`, `fleet`, `admin`) never import each other; only the composition root knows them all.
+//! Adapters (`engine`, `store`, `fleet`, `admin`) never import each other; only the composition root ([`app`]) knows
+//! them all. [`reconcile`] drives the pure controller in real time.
 
 pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod demo;
 pub mod engine;
 pub mod fleet;
+pub mod reconcile;
 pub mod ring;
 pub mod store;

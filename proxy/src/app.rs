@@ -1,0 +1,183 @@
+//! The composition root: knows every adapter, builds them from settings, and takes them down in order.
+
+pub mod outside;
+pub mod reload;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use foretide_conf::settings::Settings;
+use foretide_predictor::time::Timestamp;
+use foretide_routing::control::controller::Controller;
+use foretide_routing::control::io::{Effect, Input};
+use foretide_routing::control::report::StatusReport;
+use tokio::sync::{mpsc, watch};
+
+use crate::app::outside::{Outside, OutsideParts};
+use crate::app::reload::{ConfigFile, Reloader};
+use crate::clock::Clock;
+use crate::engine::{Engine, EngineParts, Shutdown};
+use crate::reconcile::hands::Hands;
+use crate::reconcile::{COMMAND_QUEUE, Command, Reconciler, Tap, workers};
+use crate::ring::ObservationRing;
+use crate::store::history::History;
+use crate::store::{learned, lock::StateLock};
+
+/// Observations between two ticks of 100 ms: enough for 160,000 requests a second, 8 MB.
+const RING: usize = 16_384;
+/// Instance starts and stops on their way to the manager; far above any ceiling times pools.
+const FLEET_QUEUE: usize = 1_024;
+
+/// A running Foretide.
+pub struct App {
+    /// Where clients connect, ports resolved.
+    pub addresses: Vec<SocketAddr>,
+    /// Where operators look; `None`: off.
+    pub admin: Option<SocketAddr>,
+    /// The latest status.
+    pub report: watch::Receiver<Arc<StatusReport>>,
+    /// Applies new configuration.
+    pub reloader: Arc<Reloader>,
+    shutdown: watch::Sender<Shutdown>,
+    commands: SyncSender<Command>,
+    outside: Outside,
+    engine: JoinHandle<()>,
+    control: JoinHandle<()>,
+    saver: JoinHandle<()>,
+    _lock: StateLock,
+}
+
+/// What a start needs besides settings.
+pub struct StartOptions {
+    /// Where the configuration came from, for reloads.
+    pub config: ConfigFile,
+    /// Sees every observation.
+    pub tap: Option<Tap>,
+}
+
+impl App {
+    /// Starts everything; on return clients can connect.
+    pub fn start(settings: Settings, options: StartOptions) -> anyhow::Result<Self> {
+        let state_dir = settings.server.state_dir.clone();
+        let lock = StateLock::take(&state_dir)?;
+        let clock = Clock::start();
+        let (history, notices) = History::open(&state_dir, settings.server.history_keep)?;
+        let (learned, more) = learned::load(&state_dir);
+        for notice in notices.iter().chain(&more) {
+            tracing::warn!("{notice}");
+        }
+
+        let mut controller = Controller::new(settings.routing.clone(), clock.now());
+        let since = clock.now().minus(settings.routing.learning.step * history_steps(&settings));
+        controller.handle(clock.now(), Input::History(history.read_since(since)));
+        if let Some(learned) = learned {
+            tracing::info!(rows = learned.rows.len(), model = learned.model.is_some(), "learned state restored");
+            controller.handle(clock.now(), Input::Learned(Box::new(learned)));
+        }
+
+        let ring = Arc::new(ObservationRing::new(RING));
+        let table = Arc::new(ArcSwap::new(Arc::clone(controller.table())));
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        let (shutdown, shutdown_seen) = watch::channel(Shutdown::Run);
+        let (engine, addresses) = Engine::bind(EngineParts {
+            settings: Arc::clone(&settings),
+            table: Arc::clone(&table),
+            ring: Arc::clone(&ring),
+            clock,
+            shutdown: shutdown_seen,
+        })?;
+
+        let (commands, command_queue) = sync_channel(COMMAND_QUEUE);
+        let (fleet, fleet_queue) = mpsc::channel(FLEET_QUEUE);
+        let (report, report_seen) = watch::channel(Arc::new(first_report(&mut controller, clock.now())));
+        let probes = Arc::new(ArcSwap::from_pointee(Vec::new()));
+        let ready = Arc::new(AtomicBool::new(true));
+        let reloader = Arc::new(Reloader::new(options.config, Arc::clone(&settings), commands.clone()));
+        let outside = Outside::start(OutsideParts {
+            settings: settings.load_full(),
+            report: report_seen.clone(),
+            probes: Arc::clone(&probes),
+            fleet_queue,
+            commands: commands.clone(),
+            reloader: Arc::clone(&reloader),
+            shutdown: shutdown.clone(),
+            ready,
+        })?;
+        let (saver, saver_thread) = workers::saver(state_dir)?;
+        let reconciler = Reconciler {
+            controller,
+            clock,
+            ring,
+            commands: command_queue,
+            hands: Hands {
+                table,
+                probes,
+                report,
+                fleet,
+                history,
+                fits: workers::forecaster(commands.clone())?,
+                trains: workers::trainer(commands.clone())?,
+            },
+            saver,
+            tap: options.tap,
+        };
+        let control = thread::Builder::new().name("control".into()).spawn(move || reconciler.run())?;
+        let engine = thread::Builder::new().name("engine".into()).spawn(move || engine.run())?;
+        Ok(Self {
+            addresses,
+            admin: outside.admin,
+            report: report_seen,
+            reloader,
+            shutdown,
+            commands,
+            outside,
+            engine,
+            control,
+            saver: saver_thread,
+            _lock: lock,
+        })
+    }
+}
+
+impl App {
+    /// Ends in order: requests in flight first, then decisions, then instances, then what was learned is saved.
+    pub fn stop(self) {
+        self.shutdown.send_replace(Shutdown::Drain);
+        let _ = self.commands.send(Command::Input(Input::Freeze));
+        report_panic("engine", self.engine.join());
+        let _ = self.commands.send(Command::Stop);
+        report_panic("control", self.control.join());
+        report_panic("saver", self.saver.join());
+        self.outside.stop();
+    }
+
+    /// Resolves when somebody asked for the drain (`POST /drain`).
+    pub fn drain_asked(&self) -> watch::Receiver<Shutdown> {
+        self.shutdown.subscribe()
+    }
+
+    /// Runs something on the runtime of the adapters.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.outside.block_on(future)
+    }
+}
+
+fn report_panic(thread: &str, result: thread::Result<()>) {
+    if result.is_err() {
+        tracing::error!(thread, "thread ended by a panic; see above");
+    }
+}
+
+fn history_steps(settings: &Settings) -> u32 {
+    u32::try_from(settings.routing.learning.history_steps).unwrap_or(u32::MAX)
+}
+
+/// The controller reports once a second; operators should not have to wait for the first time.
+fn first_report(controller: &mut Controller, now: Timestamp) -> StatusReport {
+    controller.report(now)
+}

@@ -1,0 +1,205 @@
+//! The runtime of everything that waits: admin, instance manager, health checks, metrics upkeep.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use foretide_conf::settings::Settings;
+use foretide_predictor::cost::model::CostModel;
+use foretide_routing::control::io::Input;
+use foretide_routing::control::report::StatusReport;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::admin::{self, AdminCommand, AdminParts, DrillKind};
+use crate::app::reload::Reloader;
+use crate::engine::Shutdown;
+use crate::fleet::probe::{self, ProbeTarget};
+use crate::fleet::process::ProcessFleet;
+use crate::reconcile::Command;
+use crate::reconcile::hands::FleetCommand;
+
+/// Answers waiting between an adapter and the loop.
+const QUEUE: usize = 1_024;
+
+/// What it is built from.
+pub struct OutsideParts {
+    /// Admin address.
+    pub settings: Arc<Settings>,
+    /// The latest status.
+    pub report: watch::Receiver<Arc<StatusReport>>,
+    /// Whom to check.
+    pub probes: Arc<ArcSwap<Vec<ProbeTarget>>>,
+    /// What to start and stop.
+    pub fleet_queue: mpsc::Receiver<FleetCommand>,
+    /// To the control loop.
+    pub commands: SyncSender<Command>,
+    /// Applies new configuration.
+    pub reloader: Arc<Reloader>,
+    /// To ask for a drain.
+    pub shutdown: watch::Sender<Shutdown>,
+    /// Whether to send requests here.
+    pub ready: Arc<AtomicBool>,
+}
+
+/// Running adapters.
+pub struct Outside {
+    /// Where operators look.
+    pub admin: Option<SocketAddr>,
+    runtime: Runtime,
+    fleet: JoinHandle<()>,
+    end: watch::Sender<bool>,
+}
+
+impl Outside {
+    /// Starts them; binds the admin listener at once so that its errors show at the start.
+    pub fn start(parts: OutsideParts) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("outside")
+            .enable_all()
+            .build()?;
+        let metrics = admin::metrics::handle();
+        let (end, ended) = watch::channel(false);
+        let _inside = runtime.enter();
+
+        let (events, fleet_events) = mpsc::channel(QUEUE);
+        let fleet = tokio::spawn(manage(ProcessFleet::new(events), parts.fleet_queue, ended.clone()));
+        tokio::spawn(forward(fleet_events, parts.commands.clone(), Input::Fleet));
+        let (verdicts, probe_results) = mpsc::channel(QUEUE);
+        tokio::spawn(probe::run(parts.probes, verdicts));
+        tokio::spawn(forward(probe_results, parts.commands.clone(), |(instance, healthy)| Input::Probed {
+            instance,
+            healthy,
+        }));
+        tokio::spawn(keep_metrics(metrics.clone(), parts.report.clone()));
+
+        let (to_admin, admin_commands) = mpsc::channel(64);
+        let ready = Arc::clone(&parts.ready);
+        let admin = match parts.settings.admin.address {
+            None => None,
+            Some(address) => {
+                let listener = runtime
+                    .block_on(tokio::net::TcpListener::bind(address))
+                    .with_context(|| format!("admin cannot listen on {address}; change `admin.listen`"))?;
+                let bound = listener.local_addr()?;
+                let admin_parts = AdminParts {
+                    report: parts.report,
+                    metrics,
+                    commands: to_admin,
+                    config_text: parts.reloader.text(),
+                    ready: Arc::clone(&ready),
+                };
+                tokio::spawn(admin::serve(listener, admin_parts, ended.clone()));
+                Some(bound)
+            }
+        };
+        tokio::spawn(obey(admin_commands, parts.commands, parts.reloader, parts.shutdown.clone()));
+        tokio::spawn(unready_on_drain(parts.shutdown.subscribe(), ready));
+        Ok(Self { admin, runtime, fleet, end })
+    }
+
+    /// Runs something here.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(future)
+    }
+
+    /// Stops all started instances, then the rest.
+    pub fn stop(self) {
+        self.end.send_replace(true);
+        if self.runtime.block_on(self.fleet).is_err() {
+            tracing::error!("instance manager ended by a panic; see above");
+        }
+        self.runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+async fn manage(
+    fleet: ProcessFleet,
+    mut queue: mpsc::Receiver<FleetCommand>,
+    mut ended: watch::Receiver<bool>,
+) {
+    loop {
+        tokio::select! {
+            command = queue.recv() => match command {
+                Some(FleetCommand::Start { instance, pool, manager }) => fleet.start(instance, &pool, manager),
+                Some(FleetCommand::Stop(instance)) => fleet.stop(instance),
+                None => break,
+            },
+            _ = ended.wait_for(|ended| *ended) => break,
+        }
+    }
+    fleet.stop_all().await;
+}
+
+/// Hands answers on to the loop. A full queue drops and counts: health checks repeat, and the fleet's state is asked
+/// again by the next plan.
+async fn forward<T>(mut from: mpsc::Receiver<T>, to: SyncSender<Command>, wrap: impl Fn(T) -> Input) {
+    while let Some(item) = from.recv().await {
+        if to.try_send(Command::Input(wrap(item))).is_err() {
+            metrics::counter!("foretide_control_inputs_dropped_total").increment(1);
+        }
+    }
+}
+
+async fn keep_metrics(handle: PrometheusHandle, mut report: watch::Receiver<Arc<StatusReport>>) {
+    let mut publisher = admin::metrics::Publisher::default();
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+        handle.run_upkeep();
+        let latest = Arc::clone(&report.borrow_and_update());
+        publisher.publish(&latest);
+    }
+}
+
+async fn unready_on_drain(mut shutdown: watch::Receiver<Shutdown>, ready: Arc<AtomicBool>) {
+    if shutdown.wait_for(|state| matches!(state, Shutdown::Drain)).await.is_ok() {
+        ready.store(false, Ordering::Release);
+    }
+}
+
+async fn obey(
+    mut commands: mpsc::Receiver<AdminCommand>,
+    control: SyncSender<Command>,
+    reloader: Arc<Reloader>,
+    shutdown: watch::Sender<Shutdown>,
+) {
+    while let Some(command) = commands.recv().await {
+        let refused = match command {
+            AdminCommand::Reload(reply) => {
+                let reloader = Arc::clone(&reloader);
+                tokio::task::spawn_blocking(move || drop(reply.send(reloader.reload())));
+                false
+            }
+            AdminCommand::Drain => {
+                shutdown.send_replace(Shutdown::Drain);
+                false
+            }
+            AdminCommand::RoutingDecision { id, reply } => {
+                control.try_send(Command::RoutingDecision(id, reply)).is_err()
+            }
+            AdminCommand::ScalingDecision { id, reply } => {
+                control.try_send(Command::ScalingDecision(id, reply)).is_err()
+            }
+            AdminCommand::Drill(kind, reply) => {
+                let model = match kind {
+                    DrillKind::RemoveModel => None,
+                    DrillKind::NanModel => Some(Box::new(CostModel::broken_for_drills())),
+                };
+                let refused = control.try_send(Command::Input(Input::SetModel(model))).is_err();
+                drop(reply.send(()));
+                refused
+            }
+        };
+        if refused {
+            tracing::warn!("an operator's question was dropped: the control loop is busy");
+        }
+    }
+}
