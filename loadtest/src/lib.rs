@@ -2,3 +2,4 @@
 
 pub mod page;
 pub mod sim;
+pub mod stream;

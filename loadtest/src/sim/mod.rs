@@ -2,10 +2,12 @@
 //!
 //! A discrete-event simulation: one heap ordered by (time, sequence number), so that equal times keep their order and
 //! a run depends on nothing but its input and seed. Every purpose draws from a random stream of its own
-//! ([`stream`]), so adding a draw in one shifts no other. After every event [`check`] holds what must always be true.
+//! ([`crate::stream`]), so adding a draw in one shifts no other. After every event [`check`] holds what must always be
+//! true.
 
+pub mod arrivals;
 pub mod check;
+pub mod contest;
 pub mod outcome;
 pub mod processor;
 pub mod run;
-pub mod stream;

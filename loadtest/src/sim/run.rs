@@ -22,7 +22,7 @@ use rand_pcg::Pcg64Mcg;
 use crate::sim::check::{Checker, Violation};
 use crate::sim::outcome::{Digest, Figures, Latencies};
 use crate::sim::processor::Processor;
-use crate::sim::stream;
+use crate::stream;
 
 /// A fitted forecast or a trained model arrives this much later in virtual time, about what it takes in production.
 const JOB_DELAY: Duration = Duration::from_millis(200);
