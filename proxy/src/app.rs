@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use foretide_conf::settings::Settings;
+use foretide_predictor::forecast::calendar::ScheduledEvent;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::control::controller::Controller;
 use foretide_routing::control::io::{Effect, Input};
@@ -154,6 +155,17 @@ impl App {
         report_panic("control", self.control.join());
         report_panic("saver", self.saver.join());
         self.outside.stop();
+    }
+
+    /// Replaces the announced events; everything else stays as configured.
+    ///
+    /// # Errors
+    /// The control loop has ended.
+    pub fn announce(&self, events: Vec<ScheduledEvent>) -> anyhow::Result<()> {
+        let mut routing = self.reloader.settings().routing.clone();
+        routing.events = events;
+        let settings = Command::Input(Input::Settings(Box::new(routing)));
+        self.commands.send(settings).context("the control loop has ended")
     }
 
     /// Resolves when somebody asked for the drain (`POST /drain`).

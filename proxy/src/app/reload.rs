@@ -103,6 +103,11 @@ impl Reloader {
         }
     }
 
+    /// Settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
     /// Text of the configuration in force.
     pub fn text(&self) -> Arc<ArcSwap<String>> {
         Arc::clone(&self.text)

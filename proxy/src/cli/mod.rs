@@ -74,3 +74,8 @@ pub fn run(cli: Cli) -> ExitCode {
         ExitCode::FAILURE
     })
 }
+
+/// Reads durations like `250ms`, `30s`, `5m`.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 30s or 5m"))
+}
