@@ -15,7 +15,7 @@ use foretide_conf::settings::Settings;
 use foretide_predictor::forecast::calendar::ScheduledEvent;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::control::controller::Controller;
-use foretide_routing::control::io::{Effect, Input};
+use foretide_routing::control::io::Input;
 use foretide_routing::control::report::StatusReport;
 use tokio::sync::{mpsc, watch};
 
@@ -96,13 +96,13 @@ impl App {
         let (commands, command_queue) = sync_channel(COMMAND_QUEUE);
         let (fleet, fleet_queue) = mpsc::channel(FLEET_QUEUE);
         let (report, report_seen) = watch::channel(Arc::new(first_report(&mut controller, clock.now())));
-        let probes = Arc::new(ArcSwap::from_pointee(Vec::new()));
+        let (probes, probes_seen) = watch::channel(Vec::new());
         let ready = Arc::new(AtomicBool::new(true));
         let reloader = Arc::new(Reloader::new(options.config, Arc::clone(&settings), commands.clone()));
         let outside = Outside::start(OutsideParts {
             settings: settings.load_full(),
             report: report_seen.clone(),
-            probes: Arc::clone(&probes),
+            probes: probes_seen,
             fleet_queue,
             commands: commands.clone(),
             reloader: Arc::clone(&reloader),

@@ -7,7 +7,6 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use foretide_conf::settings::Settings;
 use foretide_predictor::cost::model::CostModel;
 use foretide_routing::control::io::Input;
@@ -35,7 +34,7 @@ pub struct OutsideParts {
     /// The latest status.
     pub report: watch::Receiver<Arc<StatusReport>>,
     /// Whom to check.
-    pub probes: Arc<ArcSwap<Vec<ProbeTarget>>>,
+    pub probes: watch::Receiver<Vec<ProbeTarget>>,
     /// What to start and stop.
     pub fleet_queue: mpsc::Receiver<FleetCommand>,
     /// To the control loop.

@@ -35,7 +35,7 @@ pub struct Hands {
     /// What the engine reads.
     pub table: Arc<ArcSwap<RoutingTable>>,
     /// What the health checks read.
-    pub probes: Arc<ArcSwap<Vec<ProbeTarget>>>,
+    pub probes: watch::Sender<Vec<ProbeTarget>>,
     /// What operators see.
     pub report: watch::Sender<Arc<StatusReport>>,
     /// To the instance manager.
@@ -84,7 +84,7 @@ impl Hands {
                 })
             },
         );
-        self.probes.store(Arc::new(targets.collect()));
+        self.probes.send_replace(targets.collect());
         self.report.send_replace(report);
     }
 }
