@@ -5,7 +5,6 @@ pub mod reload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 
@@ -17,6 +16,7 @@ use foretide_predictor::time::Timestamp;
 use foretide_routing::control::controller::Controller;
 use foretide_routing::control::io::Input;
 use foretide_routing::control::report::StatusReport;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{mpsc, watch};
 
 use crate::app::outside::{Outside, OutsideParts};
@@ -57,6 +57,8 @@ pub struct App {
 pub struct StartOptions {
     /// Where the configuration came from, for reloads.
     pub config: ConfigFile,
+    /// Where metrics are read; the recorder is one per process.
+    pub metrics: PrometheusHandle,
     /// Sees every observation.
     pub tap: Option<Tap>,
 }
@@ -97,7 +99,6 @@ impl App {
         let (fleet, fleet_queue) = mpsc::channel(FLEET_QUEUE);
         let (report, report_seen) = watch::channel(Arc::new(first_report(&mut controller, clock.now())));
         let (probes, probes_seen) = watch::channel(Vec::new());
-        let ready = Arc::new(AtomicBool::new(true));
         let reloader = Arc::new(Reloader::new(options.config, Arc::clone(&settings), commands.clone()));
         let outside = Outside::start(OutsideParts {
             settings: settings.load_full(),
@@ -107,7 +108,8 @@ impl App {
             commands: commands.clone(),
             reloader: Arc::clone(&reloader),
             shutdown: shutdown.clone(),
-            ready,
+            metrics: options.metrics,
+            started_at: clock.now(),
         })?;
         let (saver, saver_thread) = workers::saver(state_dir)?;
         let reconciler = Reconciler {

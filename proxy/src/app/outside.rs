@@ -10,7 +10,9 @@ use anyhow::Context as _;
 use foretide_conf::settings::Settings;
 use foretide_predictor::cost::model::CostModel;
 use foretide_routing::control::io::Input;
+use foretide_predictor::time::Timestamp;
 use foretide_routing::control::report::StatusReport;
+use foretide_routing::table::InstanceState;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
@@ -43,8 +45,10 @@ pub struct OutsideParts {
     pub reloader: Arc<Reloader>,
     /// To ask for a drain.
     pub shutdown: watch::Sender<Shutdown>,
-    /// Whether to send requests here.
-    pub ready: Arc<AtomicBool>,
+    /// Where metrics are read.
+    pub metrics: PrometheusHandle,
+    /// Start of the process.
+    pub started_at: Timestamp,
 }
 
 /// Running adapters.
@@ -64,7 +68,6 @@ impl Outside {
             .thread_name("outside")
             .enable_all()
             .build()?;
-        let metrics = admin::metrics::handle();
         let (end, ended) = watch::channel(false);
         let _inside = runtime.enter();
 
@@ -77,10 +80,11 @@ impl Outside {
             instance,
             healthy,
         }));
-        tokio::spawn(keep_metrics(metrics.clone(), parts.report.clone()));
+        tokio::spawn(keep_metrics(parts.metrics.clone()));
+        let ready = Arc::new(AtomicBool::new(false));
+        tokio::spawn(keep_ready(parts.report.clone(), parts.shutdown.subscribe(), Arc::clone(&ready)));
 
         let (to_admin, admin_commands) = mpsc::channel(64);
-        let ready = Arc::clone(&parts.ready);
         let admin = match parts.settings.admin.address {
             None => None,
             Some(address) => {
@@ -90,17 +94,18 @@ impl Outside {
                 let bound = listener.local_addr()?;
                 let admin_parts = AdminParts {
                     report: parts.report,
-                    metrics,
+                    metrics: parts.metrics,
                     commands: to_admin,
                     config_text: parts.reloader.text(),
-                    ready: Arc::clone(&ready),
+                    ready,
+                    started_at: parts.started_at,
+                    version: env!("CARGO_PKG_VERSION"),
                 };
-                tokio::spawn(admin::serve(listener, admin_parts, ended.clone()));
+                tokio::spawn(serve_admin(listener, admin_parts, ended.clone()));
                 Some(bound)
             }
         };
         tokio::spawn(obey(admin_commands, parts.commands, parts.reloader, parts.shutdown.clone()));
-        tokio::spawn(unready_on_drain(parts.shutdown.subscribe(), ready));
         Ok(Self { admin, runtime, fleet, end })
     }
 
@@ -147,20 +152,47 @@ async fn forward<T>(mut from: mpsc::Receiver<T>, to: SyncSender<Command>, wrap: 
     }
 }
 
-async fn keep_metrics(handle: PrometheusHandle, mut report: watch::Receiver<Arc<StatusReport>>) {
-    let mut publisher = admin::metrics::Publisher::default();
+async fn keep_metrics(handle: PrometheusHandle) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {
         second.tick().await;
         handle.run_upkeep();
-        let latest = Arc::clone(&report.borrow_and_update());
-        publisher.publish(&latest);
     }
 }
 
-async fn unready_on_drain(mut shutdown: watch::Receiver<Shutdown>, ready: Arc<AtomicBool>) {
-    if shutdown.wait_for(|state| matches!(state, Shutdown::Drain)).await.is_ok() {
-        ready.store(false, Ordering::Release);
+/// Ready: some instance takes requests, and nobody asked for the end.
+async fn keep_ready(
+    mut report: watch::Receiver<Arc<StatusReport>>,
+    mut shutdown: watch::Receiver<Shutdown>,
+    ready: Arc<AtomicBool>,
+) {
+    loop {
+        let draining = matches!(*shutdown.borrow_and_update(), Shutdown::Drain);
+        let serving = report
+            .borrow_and_update()
+            .pools
+            .iter()
+            .flat_map(|pool| &pool.instances)
+            .any(|instance| instance.state == InstanceState::Warm);
+        ready.store(serving && !draining, Ordering::Release);
+        tokio::select! {
+            changed = report.changed() => if changed.is_err() { return },
+            changed = shutdown.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn serve_admin(
+    listener: tokio::net::TcpListener,
+    parts: AdminParts,
+    mut ended: watch::Receiver<bool>,
+) {
+    let until = async move {
+        // A closed channel means the end as well.
+        let _ = ended.wait_for(|ended| *ended).await;
+    };
+    if let Err(error) = admin::serve(listener, parts, until).await {
+        tracing::error!(%error, "admin ended; the proxy goes on without it");
     }
 }
 
@@ -193,7 +225,7 @@ async fn obey(
                     DrillKind::NanModel => Some(Box::new(CostModel::broken_for_drills())),
                 };
                 let refused = control.try_send(Command::Input(Input::SetModel(model))).is_err();
-                drop(reply.send(()));
+                let _ = reply.send(());
                 refused
             }
         };

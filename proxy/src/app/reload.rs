@@ -93,7 +93,7 @@ impl Reloader {
     /// For settings that were just started with.
     pub fn new(file: ConfigFile, settings: Arc<ArcSwap<Settings>>, control: SyncSender<Command>) -> Self {
         let text = file.load().map(|loaded| loaded.text).unwrap_or_default();
-        metrics::gauge!("foretide_config_last_reload_successful").set(1.0);
+        crate::admin::metrics::config_reloaded(true);
         Self {
             file,
             settings,
@@ -118,7 +118,7 @@ impl Reloader {
         let mut attempted = self.attempted.lock().unwrap_or_else(PoisonError::into_inner);
         *attempted = self.file.read().unwrap_or_default();
         let outcome = self.file.load().map_err(|error| format!("{error:#}")).and_then(|new| self.apply(new));
-        metrics::gauge!("foretide_config_last_reload_successful").set(f64::from(u8::from(outcome.is_ok())));
+        crate::admin::metrics::config_reloaded(outcome.is_ok());
         match &outcome {
             Ok(later) if later.is_empty() => tracing::info!("configuration reloaded"),
             Ok(later) => tracing::warn!(keys = later.join(", "), "reloaded, but these keys wait for a restart"),

@@ -45,7 +45,7 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     logs::start(LogFormat::Text, "warn");
-    crate::admin::metrics::install();
+    let metrics = crate::admin::metrics::install(env!("CARGO_PKG_VERSION"))?;
     let state = StateDir::make()?;
     let port = |address: SocketAddr| if args.headless { SocketAddr::new(address.ip(), 0) } else { address };
     let plan = DemoPlan {
@@ -59,7 +59,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         program: std::env::current_exe().context("cannot find this program's own file")?,
     };
     println!("seed {}", plan.seed);
-    let outcome = demo::run(plan, &mut |line| println!("{line}"))?;
+    let outcome = demo::run(plan, metrics, &mut |line| println!("{line}"))?;
     if let Some(file) = &args.report {
         std::fs::write(file, report::page(&outcome)).with_context(|| format!("cannot write {}", file.display()))?;
         println!("report: {}", file.display());

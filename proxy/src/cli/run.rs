@@ -31,7 +31,7 @@ pub struct Args {
 /// Runs until told to stop.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     logs::start(args.log_format, &args.log_level);
-    crate::admin::metrics::install();
+    let metrics = crate::admin::metrics::install(env!("CARGO_PKG_VERSION"))?;
     let config = ConfigFile::Path(args.config);
     let loaded = match config.load() {
         Ok(loaded) => loaded,
@@ -41,7 +41,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     log_warnings(&loaded);
-    let app = App::start(loaded.settings, StartOptions { config, tap: None })?;
+    let app = App::start(loaded.settings, StartOptions { config, metrics, tap: None })?;
     for address in &app.addresses {
         tracing::info!(%address, "listening");
     }

@@ -22,6 +22,7 @@ use foretide_loadtest::traffic::send::{self, SendSettings};
 use foretide_loadtest::traffic::tally::{TrafficProgress, TrafficSummary};
 use foretide_routing::control::report::StatusReport;
 use foretide_routing::table::InstanceState;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
 use crate::app::reload::ConfigFile;
@@ -53,12 +54,17 @@ pub struct DemoOutcome {
 ///
 /// # Errors
 /// A port is taken, no instance starts, or nothing was recorded.
-pub fn run(plan: DemoPlan, say: &mut dyn FnMut(&str)) -> anyhow::Result<DemoOutcome> {
+pub fn run(
+    plan: DemoPlan,
+    metrics: PrometheusHandle,
+    say: &mut dyn FnMut(&str),
+) -> anyhow::Result<DemoOutcome> {
     let settings = plan.settings()?;
     let recording = Arc::new(Mutex::new(Recording::default()));
     let tapped = Arc::clone(&recording);
     let tap = move |observation: &_| tapped.lock().unwrap_or_else(PoisonError::into_inner).add(observation);
-    let options = StartOptions { config: ConfigFile::Embedded(plan.config_text()), tap: Some(Box::new(tap)) };
+    let config = ConfigFile::Embedded(plan.config_text());
+    let options = StartOptions { config, metrics, tap: Some(Box::new(tap)) };
     let app = App::start(settings.clone(), options)?;
     let result = drive(&plan, &settings, &app, say);
     app.stop();
