@@ -75,5 +75,5 @@ fn entry(pool: &Pool, instance: &Instance, now: Timestamp) -> Option<InstanceEnt
 
 /// A share of capacity as the hot path reads it; NaN is 0.
 fn share(value: f64) -> f32 {
-    value.max(0.0).min(MOST_SHARE) as f32
+    if value.is_nan() { 0.0 } else { value.clamp(0.0, MOST_SHARE) as f32 }
 }
