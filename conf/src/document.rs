@@ -12,6 +12,9 @@ use toml::de::{DeTable, Error as SyntaxError};
 use crate::finding::{Finding, Severity};
 use crate::item::Item;
 
+/// Beyond the first few, syntax errors only follow from each other; a broken binary file has one in every byte.
+const MOST_SYNTAX_ERRORS: usize = 20;
+
 /// A text, and what has been found wrong with it so far.
 pub(crate) struct Document<'a> {
     file: &'a str,
@@ -55,9 +58,12 @@ impl<'a> Document<'a> {
     /// Adds what the TOML parser found. True if the tree is whole nevertheless (only duplicate keys).
     pub(crate) fn report_syntax(&self, errors: &[SyntaxError]) -> bool {
         let mut whole = true;
-        for error in errors {
+        for (at, error) in errors.iter().enumerate() {
             let duplicate = error.message().contains("duplicate key");
             whole &= duplicate;
+            if at >= MOST_SYNTAX_ERRORS {
+                continue;
+            }
             let help = if duplicate {
                 "remove one of the two; a table or key may be written only once"
             } else {

@@ -78,7 +78,7 @@ pub fn render(findings: &[Finding], text: &str) -> String {
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     let counts = [count(errors, "error"), count(findings.len() - errors, "warning")];
     let total: Vec<String> = counts.into_iter().flatten().collect();
-    format!("{}\n{}\n", blocks.collect::<String>(), total.join(", "))
+    format!("{}{}\n", blocks.collect::<String>(), total.join(", "))
 }
 
 fn count(of: usize, what: &str) -> Option<String> {
@@ -116,13 +116,19 @@ pub(crate) fn names_a_secret(name: &str) -> bool {
     words.iter().any(|word| name.contains(word))
 }
 
-/// The line with whatever follows the `=` of a secret-looking key replaced, one `*` for each character.
+/// The line with secrets replaced, one `*` for each character: whatever follows the `=` of a secret-looking key, and
+/// the `user:password` of an address. Linear in the line's length.
 fn masked(line: &str) -> String {
-    let Some((end, _)) = line.char_indices().find(|&(at, c)| c == '=' && names_a_secret(&line[..at])) else {
-        return line.to_owned();
+    let named = |at: usize| line[..at].trim_end().rsplit([' ', ',', '{', '"', '\'']).next().unwrap_or("");
+    let secret_from = line.match_indices('=').find(|&(at, _)| names_a_secret(named(at)));
+    let (open, secret) = line.split_at(secret_from.map_or(line.len(), |(at, _)| at + 1));
+    let stars =
+        |text: &str| text.chars().map(|c| if c.is_whitespace() { c } else { '*' }).collect::<String>();
+    let without_login = |word: &str| match word.rsplit_once('@') {
+        Some((login, host)) if login.contains(':') => format!("{}@{host}", stars(login)),
+        _ => word.to_owned(),
     };
-    let (open, value) = line.split_at(end + 1);
-    open.chars().chain(value.chars().map(|c| if c.is_whitespace() { c } else { '*' })).collect()
+    open.split_inclusive(['"', '\'', '/', ' ']).map(without_login).chain([stars(secret)]).collect()
 }
 
 #[cfg(test)]
@@ -152,6 +158,8 @@ mod tests {
     fn secrets_are_not_quoted() {
         let text = render(&[at(1, 1, 3)], "DB_PASSWORD = \"hunter2\"");
         assert!(!text.contains("hunter2"), "{text}");
+        let text = render(&[at(1, 1, 3)], "endpoints = [\"http://me:hunter2@host:80\", \"me:hunter2@h:1\"]");
+        assert!(!text.contains("hunter2") && text.contains("@host:80"), "{text}");
     }
 
     #[test]

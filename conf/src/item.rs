@@ -153,7 +153,7 @@ impl<'a> Item<'a> {
         };
         let value = Some(value).filter(|value| range.contains(value));
         if value.is_none() {
-            self.out_of(humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+            self.out_of(span(*range.start()), span(*range.end()));
         }
         value
     }
@@ -236,5 +236,35 @@ impl<'a> Item<'a> {
             self.wrong_type("a table", "a [header] with keys below it");
         }
         table.map(|table| Section::of(self.doc, self.path.clone(), Some(table), self.key_span.clone()))
+    }
+}
+
+/// A span of time as one would write it: `1d 12h`, `500ms`.
+pub(crate) fn span(span: Duration) -> String {
+    let units =
+        [("d", 86_400_000_000_000), ("h", 3_600_000_000_000), ("m", 60_000_000_000), ("s", 1_000_000_000)];
+    let small = [("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
+    let mut left = span.as_nanos();
+    let mut parts = Vec::new();
+    for (unit, ns) in units.into_iter().chain(small) {
+        if left >= ns {
+            parts.push(format!("{}{unit}", left / ns));
+            left %= ns;
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_span_is_read_back_as_it_was_written(ms in 0..u64::MAX / 2_000_000) {
+            let written = span(Duration::from_millis(ms));
+            prop_assert_eq!(humantime::parse_duration(&written).unwrap(), Duration::from_millis(ms));
+        }
     }
 }

@@ -13,17 +13,8 @@ enum Segment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PathShape {
     segments: Vec<Segment>,
-    tail: Tail,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Tail {
-    /// Nothing may follow.
-    Closed,
-    /// Anything may follow, also nothing (a prefix).
-    Open,
-    /// Something must follow (`{*rest}`).
-    Rest,
+    /// Anything may follow, also nothing: a prefix or `{*rest}`.
+    open: bool,
 }
 
 fn segments_of(path: &str) -> impl Iterator<Item = &str> {
@@ -35,15 +26,15 @@ impl PathShape {
     pub(crate) fn prefix(prefix: Option<&str>) -> Self {
         let prefix = prefix.unwrap_or("/").trim_end_matches('/');
         let literals = segments_of(prefix).filter(|_| !prefix.is_empty());
-        Self { segments: literals.map(|text| Segment::Literal(text.to_owned())).collect(), tail: Tail::Open }
+        Self { segments: literals.map(|text| Segment::Literal(text.to_owned())).collect(), open: true }
     }
 
-    /// Paths of a template that [`captures`] has found to be right.
+    /// Paths of a template; of one that [`captures`] refuses, some shape.
     pub(crate) fn template(template: &str) -> Self {
-        let mut shape = Self { segments: Vec::new(), tail: Tail::Closed };
+        let mut shape = Self { segments: Vec::new(), open: false };
         for segment in segments_of(template) {
             match segment.strip_prefix('{') {
-                Some(name) if name.starts_with('*') => shape.tail = Tail::Rest,
+                Some(name) if name.starts_with('*') => shape.open = true,
                 Some(_) => shape.segments.push(Segment::Capture),
                 None => shape.segments.push(Segment::Literal(segment.to_owned())),
             }
@@ -53,18 +44,13 @@ impl PathShape {
 
     /// Whether every path of `other` is one of this shape. May say no where yes would be right, never the reverse.
     pub(crate) fn covers(&self, other: &Self) -> bool {
+        // A capture takes no empty segment.
         let pair = |(ours, theirs): (&Segment, &Segment)| match ours {
-            Segment::Capture => true,
+            Segment::Capture => *theirs != Segment::Literal(String::new()),
             Segment::Literal(_) => ours == theirs,
         };
         let (own, others) = (self.segments.len(), other.segments.len());
-        let enough = match (self.tail, other.tail) {
-            (Tail::Closed, Tail::Closed) => own == others,
-            (Tail::Closed, _) => false,
-            (Tail::Open, _) => own <= others,
-            (Tail::Rest, Tail::Rest) => own <= others,
-            (Tail::Rest, _) => own < others,
-        };
+        let enough = if self.open { own <= others } else { own == others && !other.open };
         enough && self.segments.iter().zip(&other.segments).all(pair)
     }
 }
@@ -114,7 +100,8 @@ mod tests {
             (PathShape::template("/u/{id}"), PathShape::template("/u/me"), true),
             (PathShape::template("/u/me"), PathShape::template("/u/{id}"), false),
             (PathShape::template("/u/{*rest}"), PathShape::template("/u/{id}/x"), true),
-            (PathShape::template("/u/{*rest}"), PathShape::prefix(Some("/u")), false),
+            (PathShape::template("/u/{*rest}"), PathShape::prefix(Some("/u")), true),
+            (PathShape::template("/u/{id}"), PathShape::template("/u/"), false),
             (PathShape::template("/u/{id}"), PathShape::prefix(Some("/u/x")), false),
         ];
         for (wide, narrow, expected) in cases {

@@ -1,4 +1,5 @@
-//! All that pretends to be the world.
+//! All that pretends to be the world: a simulator in virtual time; in real time a sample producer that does real work,
+//! open-loop traffic, and replay of what was recorded.
 
 pub mod page;
 pub mod producer;

@@ -13,11 +13,11 @@ use foretide_predictor::id::RouteId;
 use foretide_predictor::time::Timestamp;
 
 /// Enough to learn from, few enough for unoptimised trees.
-const ROWS: usize = 12_000;
+const ROWS: usize = 9_000;
 /// Scored from here on.
-const LEARN: usize = 7_200;
+const LEARN: usize = 5_000;
 /// A new model after so many rows.
-const RETRAIN: usize = 3_600;
+const RETRAIN: usize = 5_000;
 
 /// Numeric columns, as a route of this application would name them.
 const NUMBERS: [&str; 8] = ["limit", "frm", "to", "h", "w", "n", "body_len", "id"];
@@ -52,7 +52,7 @@ fn the_model_beats_the_running_means_on_real_costs() {
         return;
     };
     let settings =
-        TrainSettings { trees: 30, depth: 4, learning_rate: 0.2, min_rows: 1_000, max_rows: 6_000, seed: 1 };
+        TrainSettings { trees: 24, depth: 4, learning_rate: 0.2, min_rows: 1_000, max_rows: 5_000, seed: 1 };
     let table = KeyTable::new(4_096);
     let mut reservoir = Reservoir::new(6_000, 3);
     let mut model: Option<CostModel> = None;

@@ -7,7 +7,7 @@ use foretide_predictor::time::Timestamp;
 use foretide_routing::settings::LearningSettings;
 
 use crate::document::{Says, Section};
-use crate::item::Item;
+use crate::item::{Item, span as shown};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -36,12 +36,27 @@ pub(super) fn learning(section: &Section<'_>) -> LearningSettings {
     let whole = |key, range, default| {
         section.item(key).and_then(|item: Item<'_>| item.whole(range)).unwrap_or(default) as usize
     };
-    let step = duration("step", 100 * MS..=HOUR).unwrap_or(STEP);
-    let seasons = steps(section, "seasons", step, 2).unwrap_or_else(|| default_steps(&SEASONS, step, 2));
-    let horizons = steps(section, "horizons", step, 1).unwrap_or_else(|| default_steps(&HORIZONS, step, 1));
+    let step_item = section.item("step");
+    let read = step_item.as_ref().map_or(Some(STEP), |item| item.duration(100 * MS..=HOUR));
+    if read.is_none() {
+        // Nothing can be said about multiples of a step that is not known.
+        let spans =
+            ["seasons", "horizons"].map(|key| section.item(key).map(|item| item.list()).unwrap_or_default());
+        spans.iter().flatten().chain(section.item("history").iter()).for_each(|item| {
+            item.duration(MS..=400 * DAY);
+        });
+    }
+    let step = read.unwrap_or(STEP);
+    let written = |key, spans: &[Duration], least| {
+        let list = read.and_then(|_| section.item(key));
+        list.map_or_else(|| default_steps(spans, step, least), |list| steps(&list, step, least))
+    };
+    let seasons = written("seasons", &SEASONS, 2);
+    let horizons = written("horizons", &HORIZONS, 1);
+    let history_item = read.and_then(|_| section.item("history"));
     let settings = LearningSettings {
         step,
-        history_steps: history(section, step, &seasons),
+        history_steps: history(history_item.as_ref(), step, &seasons),
         seasons,
         horizons,
         refit_every: duration("refit_every", 100 * MS..=DAY).unwrap_or(step),
@@ -58,19 +73,16 @@ pub(super) fn learning(section: &Section<'_>) -> LearningSettings {
 }
 
 /// A list of durations as numbers of steps, in order of length.
-fn steps(section: &Section<'_>, key: &'static str, step: Duration, least: usize) -> Option<Vec<usize>> {
-    let list = section.item(key)?;
+fn steps(list: &Item<'_>, step: Duration, least: usize) -> Vec<usize> {
     let mut steps = Vec::new();
     for item in list.list() {
         let Some(span) = item.duration(step * least as u32..=400 * DAY) else { continue };
         let count = (span.as_nanos() / step.as_nanos()) as usize;
         if !span.as_nanos().is_multiple_of(step.as_nanos()) {
-            let (step, near) = (humantime::format_duration(step), step * count as u32);
+            let near = shown(step * count as u32);
             item.error(
-                Says::new(format!("is not a whole number of steps of {step}")).help(format!(
-                    "write \"{}\" or change `learning.step`",
-                    humantime::format_duration(near)
-                )),
+                Says::new(format!("is not a whole number of steps of {}", shown(step)))
+                    .help(format!("write \"{near}\" or change `learning.step`")),
             );
         } else if steps.contains(&count) {
             item.error(Says::new("is there twice").help("remove one of the two"));
@@ -85,7 +97,7 @@ fn steps(section: &Section<'_>, key: &'static str, step: Duration, least: usize)
         }
     }
     steps.sort_unstable();
-    Some(steps)
+    steps
 }
 
 /// The defaults in steps; those shorter than `least` steps or too long for the step are left out.
@@ -100,15 +112,15 @@ fn default_steps(spans: &[Duration], step: Duration, least: usize) -> Vec<usize>
 }
 
 /// Unless written, twice the longest season (a shorter history could not learn it) and a seventh of it in reserve.
-fn history(section: &Section<'_>, step: Duration, seasons: &[usize]) -> usize {
+fn history(item: Option<&Item<'_>>, step: Duration, seasons: &[usize]) -> usize {
     let longest = seasons.iter().copied().max().unwrap_or(MOST_STEPS / 100);
     let default = (2 * longest + longest / 7).clamp(120, MOST_STEPS);
-    let Some(item) = section.item("history") else { return default };
+    let Some(item) = item else { return default };
     let most = step.saturating_mul(MOST_STEPS as u32);
     let Some(span) = item.duration(step * 10..=most) else { return default };
     let steps = (span.as_nanos() / step.as_nanos()) as usize;
     if !seasons.is_empty() && steps < 2 * longest {
-        let need = humantime::format_duration(step * (2 * longest) as u32).to_string();
+        let need = shown(step * (2 * longest) as u32);
         item.warn(
             Says::new("is shorter than two of the longest season, which is therefore never used")
                 .help(format!("write at least \"{need}\" or remove that season")),

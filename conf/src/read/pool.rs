@@ -147,13 +147,14 @@ fn scaling(section: &Section<'_>, managed: bool) -> ScalingSettings {
 
 fn manager(section: &Section<'_>, ceiling: u32) -> ProcessManager {
     section.item("kind").and_then(|item| item.choice(&[("process", ())]));
-    let command = command(section);
     let environment = environment(&section.section("environment"));
+    let told = environment.iter().any(|(_, value)| value.contains("{port}"));
+    let command = command(section, told);
     let ports = ports(section, ceiling);
     let path = |item: &Item<'_>| {
         let path = item.text().filter(|path| path.starts_with('/')).map(str::to_owned);
         if path.is_none() && item.as_str().is_some_and(|text| !text.is_empty()) {
-            item.error(Says::new("is not a path").help("it starts with a slash, like \"/ready\""));
+            item.error(Says::new("is not a path").help("it starts with a slash, like \"/health\""));
         }
         path
     };
@@ -164,7 +165,7 @@ fn manager(section: &Section<'_>, ceiling: u32) -> ProcessManager {
         command,
         environment,
         ports,
-        ready_path: ready_path.unwrap_or_else(|| "/ready".to_owned()),
+        ready_path: ready_path.unwrap_or_else(|| "/health".to_owned()),
         warm_paths: warm.iter().filter_map(path).collect(),
         // Generous: killing a slow starter only starts it again.
         start_timeout: duration("start_timeout", 100 * MS..=HOUR).unwrap_or(60 * SECOND),
@@ -174,7 +175,8 @@ fn manager(section: &Section<'_>, ceiling: u32) -> ProcessManager {
     settings
 }
 
-fn command(section: &Section<'_>) -> Vec<String> {
+/// `told`: the environment names the port.
+fn command(section: &Section<'_>, told: bool) -> Vec<String> {
     let Some(item) = section.required("command", "[\"./producer\", \"--port\", \"{port}\"]") else {
         return Vec::new();
     };
@@ -184,11 +186,10 @@ fn command(section: &Section<'_>) -> Vec<String> {
         item.error(
             Says::new("names no program").help("write it like [\"./producer\", \"--port\", \"{port}\"]"),
         );
-    } else if !command.iter().any(|word| word.contains("{port}")) {
-        item.error(
-            Says::new("has no `{port}`: all instances would use the same one")
-                .help("put \"{port}\" where the program expects its port"),
-        );
+    } else if !told && !command.iter().any(|word| word.contains("{port}")) {
+        item.error(Says::new("has no `{port}`: all instances would use the same one").help(
+            "put \"{port}\" where the program expects its port, or `environment = { PORT = \"{port}\" }`",
+        ));
     }
     for item in &items {
         let Some(word) = item.as_str() else { continue };
@@ -247,7 +248,7 @@ fn ports(section: &Section<'_>, ceiling: u32) -> (u16, u16) {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (Ok(first @ 1..), Ok(last @ 1..)) = (first.trim().parse::<u16>(), last.trim().parse::<u16>()) else {
         item.error(Says::new("is not a range of ports").help("first and last, like \"9100-9199\""));
-        return default;
+        return (0, 0);
     };
     if first > last {
         item.error(Says::new("ends before it starts").help(format!("write \"{last}-{first}\"")));

@@ -50,6 +50,7 @@ fn pool(table: &Section<'_>, pools: &[PoolSettings]) -> String {
     name.to_owned()
 }
 
+/// What is faulty is kept as it is: left out, it would make the route seem to take everything.
 fn matches(table: &Section<'_>) -> RouteMatch {
     let host = table.item("host").and_then(|item| host(&item));
     let prefix_item = table.item("path_prefix");
@@ -59,7 +60,9 @@ fn matches(table: &Section<'_>) -> RouteMatch {
             item.error(Says::new("`path` and `path_prefix` exclude each other").help("keep one of the two"));
         }
         let template = item.text()?;
-        captures(template).map_err(|says| item.error(says)).ok()?;
+        if let Err(says) = captures(template) {
+            item.error(says);
+        }
         Some(template.to_owned())
     });
     let list = table.item("methods").map(|item| item.list()).unwrap_or_default();
@@ -76,7 +79,6 @@ fn host(item: &Item<'_>) -> Option<String> {
             Says::new(format!("\"{host}\" is not a host name"))
                 .help("a name without scheme, port or path, like \"api.example.org\" or \"*.example.org\""),
         );
-        return None;
     }
     Some(host)
 }
@@ -85,31 +87,28 @@ fn prefix(item: &Item<'_>) -> Option<String> {
     let prefix = item.text()?;
     if !prefix.starts_with('/') {
         item.error(Says::new("does not start with `/`").help(format!("write \"/{prefix}\"")));
-        return None;
     }
     if prefix.contains(['{', '}', '?']) {
         item.error(
             Says::new("a prefix is taken literally")
                 .help("for captures write `path = …` instead; leave out any query"),
         );
-        return None;
     }
     Some(prefix.to_owned())
 }
 
 fn method(item: &Item<'_>) -> Option<String> {
     let method = item.text()?.to_ascii_uppercase();
-    if !source::is_token(&method) {
-        item.error(Says::new(format!("\"{method}\" is not a method")).help("write it like \"GET\""));
-        return None;
-    }
-    if !METHODS.contains(&method.as_str())
-        && let Some(meant) = METHODS.iter().find(|known| strsim::damerau_levenshtein(known, &method) == 1)
-    {
-        item.warn(
-            Says::new(format!("\"{method}\" is not a usual method"))
-                .help(format!("did you mean \"{meant}\"?")),
-        );
+    let near = METHODS.iter().find(|known| strsim::damerau_levenshtein(known, &method) == 1);
+    match near {
+        _ if !source::is_token(&method) => {
+            item.error(Says::new(format!("\"{method}\" is not a method")).help("write it like \"GET\""));
+        }
+        Some(meant) if !METHODS.contains(&method.as_str()) => {
+            let says = Says::new(format!("\"{method}\" is not a usual method"));
+            item.warn(says.help(format!("did you mean \"{meant}\"?")));
+        }
+        _ => {}
     }
     Some(method)
 }
@@ -133,12 +132,14 @@ fn consumers(table: &Section<'_>) -> Vec<ConsumerSource> {
 fn parameters(table: &Section<'_>, matches: &RouteMatch) -> Vec<ParameterRule> {
     let list = table.item("parameters").map(|item| item.list()).unwrap_or_default();
     let template = matches.path_template.as_deref().unwrap_or("");
-    let captured = captures(template).unwrap_or_default();
+    let sound = captures(template);
+    let captured = sound.as_deref().unwrap_or_default();
     let mut rules: Vec<ParameterRule> = Vec::new();
     for item in &list {
         let Some(rule) = source::parameter(item) else { continue };
         if let ParameterSource::PathCapture(name) = &rule.source
             && !captured.contains(&name.as_str())
+            && (sound.is_ok() || template.is_empty())
         {
             let help = match closest(name, captured.iter().copied()) {
                 Some(meant) => format!("did you mean `{meant}`?"),

@@ -131,7 +131,8 @@ fn arrivals(section: &Section<'_>) -> Arrivals {
         ("daily", ArrivalKind::Daily),
         ("trace-csv", ArrivalKind::TraceCsv),
     ];
-    let kind = section.item("kind").and_then(|item| item.choice(&kinds)).unwrap_or(ArrivalKind::Poisson);
+    let kind_item = section.item("kind");
+    let kind = kind_item.as_ref().map_or(Some(ArrivalKind::Poisson), |item| item.choice(&kinds));
     let duration = |key, default| {
         section.item(key).and_then(|item: Item<'_>| item.duration(10 * MS..=60 * DAY)).unwrap_or(default)
     };
@@ -140,13 +141,18 @@ fn arrivals(section: &Section<'_>) -> Arrivals {
         item.and_then(|item| item.number(0.001..=1e6)).unwrap_or(1.0)
     };
     let shape = match kind {
-        ArrivalKind::Poisson => ArrivalShape::Poisson { rate_per_s: rate() },
-        ArrivalKind::Daily => ArrivalShape::Daily {
+        None => {
+            // A misspelt kind does not make the keys of all kinds unknown.
+            let _ = ["rate_per_s", "day", "amplitude", "path", "step", "scale"].map(|key| section.item(key));
+            ArrivalShape::Poisson { rate_per_s: 1.0 }
+        }
+        Some(ArrivalKind::Poisson) => ArrivalShape::Poisson { rate_per_s: rate() },
+        Some(ArrivalKind::Daily) => ArrivalShape::Daily {
             rate_per_s: rate(),
             day: duration("day", DAY),
             amplitude: section.item("amplitude").and_then(|item| item.number(0.0..=1.0)).unwrap_or(0.5),
         },
-        ArrivalKind::TraceCsv => ArrivalShape::TraceCsv {
+        Some(ArrivalKind::TraceCsv) => ArrivalShape::TraceCsv {
             path: section.required("path", "\"load.csv\"").and_then(|item| item.path()).unwrap_or_default(),
             step: duration("step", 60 * SECOND),
             scale: section.item("scale").and_then(|item| item.number(1e-9..=1e9)).unwrap_or(1.0),
@@ -209,7 +215,8 @@ fn cost(table: &Section<'_>) -> CostShape {
         ("pareto", CostKind::Pareto),
         ("bimodal", CostKind::Bimodal),
     ];
-    let kind = table.item("distribution").and_then(|item| item.choice(&kinds)).unwrap_or(CostKind::Constant);
+    let kind_item = table.item("distribution");
+    let kind = kind_item.as_ref().map_or(Some(CostKind::Constant), |item| item.choice(&kinds));
     let ms = |key| {
         let item = table.required(key, "20.0");
         item.and_then(|item| item.number(0.001..=MOST_MS)).unwrap_or(1.0)
@@ -218,14 +225,19 @@ fn cost(table: &Section<'_>) -> CostShape {
         table.item(key).and_then(|item: Item<'_>| item.number(range)).unwrap_or(default)
     };
     match kind {
-        CostKind::Constant => CostShape::Constant { mean_ms: ms("mean_ms") },
-        CostKind::Lognormal => {
+        None => {
+            let keys = ["mean_ms", "sigma", "alpha", "light_ms", "heavy_ms", "heavy_ratio"];
+            let _ = keys.map(|key| table.item(key));
+            CostShape::Constant { mean_ms: 1.0 }
+        }
+        Some(CostKind::Constant) => CostShape::Constant { mean_ms: ms("mean_ms") },
+        Some(CostKind::Lognormal) => {
             CostShape::Lognormal { mean_ms: ms("mean_ms"), sigma: number("sigma", 0.0..=5.0, 1.0) }
         }
-        CostKind::Pareto => {
+        Some(CostKind::Pareto) => {
             CostShape::Pareto { mean_ms: ms("mean_ms"), alpha: number("alpha", 1.05..=100.0, 1.5) }
         }
-        CostKind::Bimodal => CostShape::Bimodal {
+        Some(CostKind::Bimodal) => CostShape::Bimodal {
             light_ms: ms("light_ms"),
             heavy_ms: ms("heavy_ms"),
             heavy_ratio: number("heavy_ratio", 0.0..=1.0, 0.05),

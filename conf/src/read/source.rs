@@ -24,10 +24,11 @@ fn header_name(name: &str) -> Result<String, Says> {
     Err(Says::new(format!("\"{name}\" is not a header name")).help("letters, digits and `-`, like x-tenant"))
 }
 
-fn unknown(word: &str, known: &[&'static str]) -> Says {
+fn unknown(text: &str, known: &[&'static str]) -> Says {
+    let (word, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
     let says = Says::new(format!("\"{word}\" is not a known source"));
     match closest(word, known.iter().map(|name| name.trim_end_matches(":…"))) {
-        Some(meant) => says.help(format!("did you mean \"{meant}\"?")),
+        Some(meant) => says.help(format!("did you mean \"{meant}{rest}\"?")),
         None => says.help(format!("known sources: {}", known.join(", "))),
     }
 }
@@ -60,7 +61,7 @@ fn parse_consumer(text: &str) -> Result<ConsumerSource, Says> {
         ("unverified-jwt", claim) => Ok(ConsumerSource::UnverifiedJwtClaim(claim.to_owned())),
         ("jwt", _) => Err(Says::new("the signature of a token is not verified here")
             .help("write \"unverified-jwt:…\" to say that you know; use it for load decisions only")),
-        _ => Err(unknown(word, &["header:…", "api-key:…", "unverified-jwt:…", "mtls", "client"])),
+        _ => Err(unknown(text, &["header:…", "api-key:…", "unverified-jwt:…", "mtls", "client"])),
     }
 }
 
@@ -145,7 +146,7 @@ fn parse_source(text: &str) -> Result<(ParameterSource, String), Says> {
         ("json", pointer) => Err(Says::new(format!("\"{pointer}\" is not a JSON pointer"))
             .help(format!("it starts with a slash: \"json:/{pointer}\""))),
         _ => Err(unknown(
-            word,
+            text,
             &[
                 "method",
                 "path:…",

@@ -56,7 +56,7 @@ pub(super) fn health(section: &Section<'_>) -> HealthSettings {
     if let Some(item) = &path
         && item.as_str().is_some_and(|path| !path.starts_with('/'))
     {
-        item.error(Says::new("is not a path").help("it starts with a slash, like \"/ready\""));
+        item.error(Says::new("is not a path").help("it starts with a slash, like \"/health\""));
     }
     // Loopback and one data centre answer in milliseconds; a second without an answer is a failure.
     let settings = HealthSettings {

@@ -75,6 +75,24 @@ fn ports_are_not_used_for_two_purposes() {
 }
 
 #[test]
+fn spans_of_learning_are_multiples_of_its_step() {
+    let all = findings(&format!(
+        "{BARE}[learning]\nseasons = [\"90s\", \"1d\"]\nhorizons = [\"90s\"]\nhistory = \"1d\"\n"
+    ));
+    let shown: Vec<String> = all.iter().map(ToString::to_string).collect();
+    assert_eq!(all.len(), 3, "{shown:?}");
+    assert!(shown[0].contains("from 2m to 400d") && shown[1].contains("steps of 1m"), "{shown:?}");
+    assert!(shown[2].contains("write at least \"2d\""), "{shown:?}");
+}
+
+#[test]
+fn a_faulty_route_does_not_seem_to_take_everything() {
+    let text = BARE.replace("pool = \"a\"", "pool = \"a\"\nmethods = [\"G T\"]\npath = \"x\"");
+    let all = findings(&format!("{text}[[routes]]\nname = \"rest\"\npool = \"a\"\n"));
+    assert_eq!(all.len(), 2, "{all:?}");
+}
+
+#[test]
 fn findings_are_data_too() {
     let json = serde_json::to_value(&findings("version = 2\n")[0]).unwrap();
     assert_eq!((json["severity"].as_str(), json["line"].as_u64()), (Some("error"), Some(1)));

@@ -21,6 +21,16 @@ fn shipped_text() -> impl Strategy<Value = &'static str> {
     prop::sample::select(texts.to_vec())
 }
 
+#[test]
+fn deep_nesting_is_survived() {
+    let deep = 5_000;
+    read_anything(&"[".repeat(deep));
+    read_anything(&format!("a = {}", "[".repeat(deep)));
+    read_anything(&format!("a = {}", "{a=".repeat(deep)));
+    read_anything(&format!("{}a = 1", "a.".repeat(deep)));
+    read_anything(&format!("[{}a]", "a.".repeat(deep)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 

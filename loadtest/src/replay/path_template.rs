@@ -66,12 +66,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::traffic::schedule::stream;
+    use crate::stream;
 
     #[test]
     fn numbers_stay_in_their_range() {
         let template = PathTemplate::parse("/a/{3..5}?n={7..7}&x=y").unwrap();
-        let mut rng = stream(1, "test");
+        let mut rng = stream::named(1, "test");
         let paths: Vec<String> = (0..50).map(|_| template.path(&mut rng)).collect();
         for end in ["/a/3?n=7&x=y", "/a/4?n=7&x=y", "/a/5?n=7&x=y"] {
             assert!(paths.iter().any(|path| path == end), "{end} in {paths:?}");
@@ -90,7 +90,7 @@ mod tests {
         #[test]
         fn no_template_panics(template in "/[a-z{}.0-9?=]{0,30}") {
             if let Ok(parsed) = PathTemplate::parse(&template) {
-                prop_assert!(parsed.path(&mut stream(1, "test")).starts_with('/'));
+                prop_assert!(parsed.path(&mut stream::named(1, "test")).starts_with('/'));
             }
         }
     }

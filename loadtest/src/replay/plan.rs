@@ -18,7 +18,8 @@ use rand_pcg::Pcg64Mcg;
 use super::access_log::LoggedRequest;
 use super::path_template::PathTemplate;
 use super::series::SeriesPoint;
-use crate::traffic::schedule::{PlannedRequest, any_path, default_mix, stream};
+use crate::stream;
+use crate::traffic::schedule::{PlannedRequest, any_path, default_mix};
 
 /// How much of a recording to send.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,9 +87,9 @@ pub(super) fn series_plan(
     templates: Vec<PathTemplate>,
     seed: u64,
 ) -> impl Iterator<Item = PlannedRequest> + Send + 'static {
-    let mut arrivals = stream(seed, "arrivals");
-    let mut mix = stream(seed, "mix");
-    let mut parameters = stream(seed, "parameters");
+    let mut arrivals = stream::named(seed, "arrivals");
+    let mut mix = stream::named(seed, "mix");
+    let mut parameters = stream::named(seed, "parameters");
     let default_mix = default_mix();
     let mut index = 0;
     // Expected requests up to the start of the piece, and up to the next request.
@@ -129,7 +130,7 @@ pub(super) fn log_plan(
     log.sort_by_key(|request| request.at_us);
     spread_whole_seconds(&mut log);
     let start_us = log.first().map_or(0, |request| request.at_us);
-    let mut copies_rng = stream(seed, "copies");
+    let mut copies_rng = stream::named(seed, "copies");
     log.into_iter().flat_map(move |request| {
         let planned = PlannedRequest {
             at: Duration::from_secs_f64((request.at_us - start_us) as f64 / 1e6 / speed),

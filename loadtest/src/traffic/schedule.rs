@@ -11,11 +11,12 @@
 use std::f64::consts::TAU;
 use std::time::Duration;
 
-use foretide_predictor::hash;
 use http::Method;
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_distr::{Distribution, Exp1, StandardNormal, Zipf};
 use rand_pcg::Pcg64Mcg;
+
+use crate::stream;
 
 /// No schedule is longer: a week at 8 a second.
 pub const MOST_REQUESTS: usize = 5_000_000;
@@ -124,9 +125,9 @@ pub fn schedule(shape: &Shape) -> Vec<PlannedRequest> {
 
 /// As [`schedule`], one at a time.
 pub fn arrivals(shape: Shape) -> impl Iterator<Item = PlannedRequest> + Send + 'static {
-    let mut arrival_rng = stream(shape.seed, "arrivals");
-    let mut mix_rng = stream(shape.seed, "mix");
-    let mut parameter_rng = stream(shape.seed, "parameters");
+    let mut arrival_rng = stream::named(shape.seed, "arrivals");
+    let mut mix_rng = stream::named(shape.seed, "mix");
+    let mut parameter_rng = stream::named(shape.seed, "parameters");
     let highest = shape.highest_rate();
     let end_s = shape.duration.as_secs_f64();
     // Zipf needs n >= 1 and s >= 0: both hold here.
@@ -153,11 +154,6 @@ pub fn arrivals(shape: Shape) -> impl Iterator<Item = PlannedRequest> + Send + '
         tenant: format!("tenant-{}", tenants.as_ref().map_or(1.0, |zipf| zipf.sample(&mut parameter_rng))),
     });
     plan.take(MOST_REQUESTS)
-}
-
-/// A stream of randomness with a name: adding a draw in one shifts no other.
-pub(crate) fn stream(seed: u64, name: &str) -> Pcg64Mcg {
-    Pcg64Mcg::seed_from_u64(hash::mix(seed ^ hash::bytes(name.as_bytes())))
 }
 
 /// A path of a mix.

@@ -77,17 +77,17 @@ pub async fn send(
                 None => break,
                 Some(request) => launch(&sender, &in_flight, request),
             },
-            _ = report.tick() => drop(progress.send(sender.tally().progress())),
+            _ = report.tick() => { progress.send_replace(sender.tally().progress()); }
         }
     }
     let mut all_back = std::pin::pin!(in_flight.acquire_many(IN_FLIGHT as u32));
     loop {
         tokio::select! {
             _ = &mut all_back => break,
-            _ = report.tick() => drop(progress.send(sender.tally().progress())),
+            _ = report.tick() => { progress.send_replace(sender.tally().progress()); }
         }
     }
-    drop(progress.send(sender.tally().progress()));
+    progress.send_replace(sender.tally().progress());
     let finished = std::mem::replace(&mut *sender.tally(), Tally::new(Duration::ZERO));
     finished.summary()
 }

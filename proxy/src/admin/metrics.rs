@@ -1,10 +1,10 @@
-//! Metric names, their help and buckets, and the recorder.
+//! The recorder with its buckets, and what the admin side counts itself.
 //!
-//! What happens on requests is counted where it happens, through the `metrics` crate. What is a *state* (scores, tiers,
-//! forecasts) is not recorded here at all: [`super::snapshot`] writes it from the report when somebody asks, so that the
-//! series of an instance end with the instance.
+//! What happens on requests is counted, and described, where it happens, through the `metrics` crate. What is a *state*
+//! (scores, tiers, forecasts) is not recorded at all: [`super::snapshot`] writes it from the report when somebody asks,
+//! so that the series of an instance end with the instance.
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use foretide_routing::control::report::StatusReport;
@@ -52,40 +52,6 @@ pub fn config_reloaded(successful: bool) {
 }
 
 fn describe() {
-    describe_counter!(
-        "foretide_http_requests_total",
-        "Requests answered, by route, pool and status code as the client saw it."
-    );
-    describe_histogram!(
-        "foretide_http_request_duration_seconds",
-        Unit::Seconds,
-        "From the request's head to the last byte of the response, as the client saw it."
-    );
-    describe_histogram!(
-        "foretide_upstream_duration_seconds",
-        Unit::Seconds,
-        "From sending a try to an instance to the last byte of its response."
-    );
-    describe_gauge!("foretide_requests_in_flight", "Requests at instances now.");
-    describe_histogram!(
-        "foretide_cost_predicted_seconds",
-        Unit::Seconds,
-        "Predicted work of a request on an average instance with nothing else to do."
-    );
-    describe_histogram!(
-        "foretide_cost_actual_seconds",
-        Unit::Seconds,
-        "Measured work of a request, waiting taken off, on an average instance."
-    );
-    describe_histogram!(
-        "foretide_prediction_duration_seconds",
-        Unit::Seconds,
-        "Time a decision took: predict, score, select."
-    );
-    describe_counter!(
-        "foretide_tier_fallbacks_total",
-        "Decisions that had to do without a tier or a model, by reason."
-    );
     describe_counter!(
         "foretide_scale_decisions_total",
         "Scaling decisions, by action, reason and mode; only mode act changes anything."

@@ -90,7 +90,7 @@ impl DemoPlan {
         let program = self.program.display().to_string();
         for pool in &mut settings.routing.pools {
             for word in pool.manager.iter_mut().flat_map(|manager| &mut manager.command) {
-                *word = word.replace("{foretide}", &program).replace("{speeds}", &speeds);
+                *word = word.replace("{foretide}", &program).replace("{speed}", &speeds);
             }
         }
         Ok(settings)

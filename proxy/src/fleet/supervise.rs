@@ -162,7 +162,7 @@ impl Supervisor {
             |text: &String| text.replace("{port}", &port.to_string()).replace("{instance}", &self.label);
         let mut words = self.manager.command.iter().map(fill);
         let program = words.next().ok_or_else(|| std::io::Error::other("the command is empty"))?;
-        let mut child = Command::new(program)
+        let mut child = Command::new(executable(&program))
             .args(words)
             .envs(self.manager.environment.iter().map(|(name, value)| (name, fill(value))))
             .stdin(Stdio::null())
@@ -236,6 +236,14 @@ async fn last_words(process: &mut Running) -> String {
     match timeout(LAST_WORDS_PATIENCE, &mut process.last_words).await {
         Ok(Ok(words)) if !words.is_empty() => format!(": {words}"),
         _ => String::new(),
+    }
+}
+
+/// The bare name `foretide` means this very program: the sample producer is part of it and need not be on the PATH.
+fn executable(program: &str) -> PathBuf {
+    match std::env::current_exe() {
+        Ok(this) if program == "foretide" => this,
+        _ => PathBuf::from(program),
     }
 }
 

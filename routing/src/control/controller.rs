@@ -125,6 +125,7 @@ impl Controller {
         self.now = self.now.max(now);
         self.due = self.now.plus(TICK_EVERY);
         self.stage.get_or_insert(0);
+        self.learning.begin_tick();
     }
 
     /// Does one stage of the tick for one pool; true: more to do. The caller watches the clock and may simply stop.

@@ -210,7 +210,7 @@ impl Instance {
         let loads = TierLoads {
             baseline: baseline.map(|rate| rate.max(0.0) / capacity),
             cost: Some(work_s / (capacity * objective_s)),
-            peers: Some(self.anomaly.map_or(0.0, |anomaly| anomaly.excess)),
+            peers: self.anomaly.map(|anomaly| anomaly.excess),
         };
         self.load = load_score(weights, loads);
     }

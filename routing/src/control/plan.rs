@@ -127,7 +127,7 @@ pub enum PlanReason {
     Surplus,
     /// Request rate against target (rule `request-rate`).
     RequestRate,
-    /// A broken instance makes room for a sound one.
+    /// A broken instance is replaced, or makes room for its replacement.
     Unhealthy,
     /// The linter refused the plan; the last one stays.
     Refused,
@@ -257,7 +257,12 @@ impl Fleet {
     fn grow(&self, input: &PlanInput, sizing: &Sizing, bounded: u32) -> Change {
         let limits = &input.settings;
         let wish = sizing.wish.unwrap_or(self.usable);
-        let reason = if wish < bounded { PlanReason::Floor } else { sizing.driver };
+        let reason = match wish {
+            // As many as there are would do, if they were all sound.
+            _ if bounded <= self.current => PlanReason::Unhealthy,
+            _ if wish < bounded => PlanReason::Floor,
+            _ => sizing.driver,
+        };
         let missing = bounded - self.usable;
         let room = limits.ceiling.saturating_sub(self.current);
         if room == 0 {

@@ -159,21 +159,27 @@ impl Pool {
         health::panics(usable, warm.count(), &self.settings.ejection)
     }
 
-    /// A try on one of its instances came back.
+    /// A try on one of its instances came back; true: the instance is ejected for it.
     pub(crate) fn tried(&mut self, id: InstanceId, failed: bool, now: Timestamp) -> bool {
-        let ejected = self.instances.values().filter(|one| one.is_warm() && one.health.is_ejected()).count();
-        let total = self.instances.values().filter(|one| one.is_warm()).count();
-        let settings = Arc::clone(&self.settings);
+        let settings = &self.settings.ejection;
         let Some(instance) = self.instances.get_mut(&id) else { return false };
         instance.requests += 1;
         instance.failures += u64::from(failed);
         instance.errors.tried(failed, now);
-        let wanted = instance.health.tried(failed, &settings.ejection);
-        let ejects = wanted && instance.is_warm() && health::may_eject(ejected, total, &settings.ejection);
-        if ejects {
-            instance.health.eject(now, &settings.ejection);
+        let wanted = instance.health.tried(failed, settings) && instance.is_warm();
+        // Counted only now: this runs for every request.
+        wanted && self.eject_within_cap(id, now)
+    }
+
+    fn eject_within_cap(&mut self, id: InstanceId, now: Timestamp) -> bool {
+        let settings = &self.settings.ejection;
+        let warm = self.instances.values().filter(|one| one.is_warm());
+        let ejected = warm.clone().filter(|one| one.health.is_ejected()).count();
+        if !health::may_eject(ejected, warm.count(), settings) {
+            return false;
         }
-        ejects
+        let instance = self.instances.get_mut(&id);
+        instance.map(|instance| instance.health.eject(now, settings)).is_some()
     }
 
     /// Draining instances that are done, and starts that nobody will report on.

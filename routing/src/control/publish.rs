@@ -19,6 +19,9 @@ pub(crate) const PUBLISH_EVERY: Duration = Duration::from_millis(500);
 /// A table this old means that the controller hangs: ten publishes have been missed.
 const STALE_AFTER: Duration = Duration::from_secs(5);
 
+/// Shares of capacity above this are no measurements; without a cap an absurd forecast would be infinite as an `f32`.
+const MOST_SHARE: f64 = 100.0;
+
 /// What all pools of a generation share.
 pub(crate) struct Shared<'a> {
     pub(crate) routes: &'a Arc<CompiledRoutes>,
@@ -63,9 +66,14 @@ fn entry(pool: &Pool, instance: &Instance, now: Timestamp) -> Option<InstanceEnt
         live: Arc::clone(&instance.live),
         concurrency: pool.settings.concurrency.max(1),
         warm_since: instance.warm_since,
-        load_score: instance.load.total.map(|total| total as f32),
-        background: instance.load.loads.baseline.unwrap_or(0.0) as f32,
-        excess: instance.anomaly.map_or(0.0, |anomaly| anomaly.excess as f32),
+        load_score: instance.load.total.map(share),
+        background: instance.load.loads.baseline.map_or(0.0, share),
+        excess: instance.anomaly.map_or(0.0, |anomaly| share(anomaly.excess)),
         penalty_us: instance.penalty_us(now),
     })
+}
+
+/// A share of capacity as the hot path reads it; NaN is 0.
+fn share(value: f64) -> f32 {
+    if value.is_nan() { 0.0 } else { value.clamp(0.0, MOST_SHARE) as f32 }
 }

@@ -29,9 +29,13 @@ pub(crate) fn pools(
             None => Pool::new(id, settings, &new.learning, now, out),
             Some(position) => {
                 let mut pool = before.remove(position);
-                if pool.id != id || old.events != new.events {
-                    // Answers to fits under way carry the old number or rest on the old calendar.
-                    pool.track.refit_not_before(now);
+                if pool.id != id {
+                    // Answers under way carry the number of another pool now.
+                    let later = now.plus(new.learning.refit_every);
+                    pool.track.refit_not_before(later);
+                    pool.instances.values_mut().for_each(|one| one.track.refit_not_before(later));
+                } else if old.events != new.events {
+                    pool.track.refit(now);
                 }
                 pool.id = id;
                 renew(&mut pool, settings, new, now, out);

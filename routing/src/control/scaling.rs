@@ -280,6 +280,32 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_plan_does_nothing_and_says_why() {
+        let report = PlanReport {
+            action: Action::ScaleUp,
+            reason: PlanReason::Demand,
+            limited_by: None,
+            current: 2,
+            wish: 9,
+            target: 9,
+            work_rate: 1.0,
+            request_rate: 1.0,
+            demand: 1.0,
+            forecast: None,
+            lead_s: 1.0,
+            capacity_per_instance: 1.0,
+            words: "2 → 9".to_owned(),
+        };
+        let mut plan = Plan { steps: vec![PlanStep::Start; 7], report };
+        refuse(&mut plan, vec!["9 instances are above the ceiling of 5"]);
+        assert!(plan.steps.is_empty() && plan.report.target == 2 && plan.report.action == Action::Hold);
+        assert_eq!(
+            plan.report.words,
+            "refused: 9 instances are above the ceiling of 5 (the plan was: 2 → 9)"
+        );
+    }
+
+    #[test]
     fn the_recent_peak_is_the_largest_wish_of_the_cooldown() {
         let mut scaler = Scaler::default();
         let at = |seconds: u64| Timestamp::from_us(seconds * 1_000_000);

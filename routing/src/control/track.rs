@@ -113,9 +113,12 @@ impl Track {
         Some(FitJob { of, series: self.series.clone(), events: plan.events.to_vec(), settings })
     }
 
-    /// A fit came back. The last forecast stays when there is no new one; it gets stale by itself.
+    /// A fit came back. The last forecast stays when there is no new one; it gets stale by itself. An answer that
+    /// nobody waits for is not ours: pools are renumbered by new settings.
     pub(crate) fn fitted(&mut self, result: Result<Forecast, String>) {
-        self.fitting_since = None;
+        if self.fitting_since.take().is_none() {
+            return;
+        }
         match result {
             Ok(forecast) => {
                 self.error = None;
@@ -125,15 +128,16 @@ impl Track {
         }
     }
 
-    /// Puts the next fit off: answers under way belong to somebody else.
+    /// Puts the next fit off and ignores what comes until then: answers under way belong to somebody else.
     pub(crate) fn refit_not_before(&mut self, at: Timestamp) {
         self.fit_due = self.fit_due.max(at);
         self.fitting_since = None;
     }
 
-    /// Fits at the next opportunity.
+    /// Fits at the next opportunity, also while a fit is under way: what it rests on has changed.
     pub(crate) fn refit(&mut self, now: Timestamp) {
         self.fit_due = now;
+        self.fitting_since = None;
     }
 
     /// The forecast, unless it is stale.

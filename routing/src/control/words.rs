@@ -45,6 +45,9 @@ fn because(input: &PlanInput, report: &PlanReport) -> String {
         PlanReason::Surplus => {
             format!("at most {:.2} cost/s are expected, {} would do {scale}", report.demand, report.wish)
         }
+        PlanReason::Unhealthy if report.action == Action::ScaleUp => {
+            format!("broken instances are replaced {scale}")
+        }
         PlanReason::Unhealthy => "a broken instance makes room for a sound one".to_owned(),
         PlanReason::Enough | PlanReason::Step | PlanReason::Cooldown | PlanReason::Refused => {
             format!("enough for {:.2} cost/s {scale}", report.demand)

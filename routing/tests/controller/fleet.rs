@@ -3,7 +3,7 @@ use crate::world::{World, event, settings};
 use foretide_predictor::id::InstanceId;
 use foretide_routing::control::io::{FleetEvent, Input};
 use foretide_routing::control::plan::PlanReason;
-use foretide_routing::settings::{RoutingSettings, ScalingMode};
+use foretide_routing::settings::{RoutingSettings, ScalingMode, ScalingRule};
 use foretide_routing::table::InstanceState;
 use std::time::Duration;
 
@@ -51,6 +51,47 @@ fn capacity_for_an_announced_event_is_started_before_it() {
     let told = told.expect("a decision names the event");
     assert!(told.plan.words.contains("'sale'") && !told.instances.is_empty(), "{}", told.plan.words);
     assert_eq!(world.controller.scaling_decision(told.id).map(|decision| decision.at), Some(told.at));
+}
+
+#[test]
+fn a_surge_that_nobody_forecast_is_met_within_seconds() {
+    let mut world = World::new(settings());
+    world.load = (5.0, Duration::from_millis(50));
+    world.run_until(30_000);
+    assert_eq!(world.serving().len(), 1, "{}", world.decisions());
+    world.load.0 = 55.0;
+    world.run_until(34_000);
+    assert!(world.serving().len() >= 4, "2.75 cost/s after 4 s: {}", world.decisions());
+}
+
+#[test]
+fn by_request_rate_the_fleet_follows_requests_and_ignores_the_calendar() {
+    let mut world = World::new(with(|settings| {
+        settings.events = vec![event("sale", 20_000, 30_000, 5.0)];
+        settings.pools[0].scaling.rule = ScalingRule::RequestRate;
+        settings.pools[0].scaling.target_rate_per_s = Some(10.0);
+    }));
+    world.load = (9.8, Duration::from_millis(5));
+    world.run_until(25_000);
+    assert_eq!(world.serving().len(), 1, "{}", world.decisions());
+    world.load.0 = 28.0;
+    world.run_until(32_000);
+    assert_eq!(world.serving().len(), 3, "{}", world.decisions());
+}
+
+#[test]
+fn a_request_rate_target_is_learned_when_none_is_named() {
+    let mut world = World::new(with(|settings| {
+        settings.pools[0].scaling.rule = ScalingRule::RequestRate;
+        settings.pools[0].scaling.step_up = 5;
+    }));
+    // 50 ms each: 16 requests a second fill an instance to 0.8.
+    world.load = (10.0, Duration::from_millis(50));
+    world.run_until(45_000);
+    assert_eq!(world.serving().len(), 1, "{}", world.decisions());
+    world.load.0 = 46.0;
+    world.run_until(55_000);
+    assert_eq!(world.serving().len(), 3, "{}", world.decisions());
 }
 
 #[test]

@@ -40,6 +40,19 @@ fn finished_requests_become_costs_decisions_and_history() {
 }
 
 #[test]
+fn a_busy_service_is_learned_from_evenly_and_not_from_every_request() {
+    let mut world = busy();
+    world.load = (6_000.0, Duration::from_millis(10));
+    world.run_until(6_000);
+    let report = world.controller.report(world.now);
+    assert!(world.served > 25_000);
+    assert!((5_000..15_000).contains(&report.model.learned), "{} of {}", report.model.learned, world.served);
+    assert_eq!(report.model.classes.iter().sum::<u64>(), world.served);
+    assert_eq!(report.pools[0].instances.iter().map(|one| one.requests).sum::<u64>(), world.served);
+    assert!(report.routing_decisions.iter().all(|decision| decision.actual_work_us.is_some()));
+}
+
+#[test]
 fn a_broken_model_is_taken_out_of_service_and_everybody_is_served() {
     let mut world = busy();
     world.run_until(3_000);

@@ -1,4 +1,5 @@
 //! The controller through its public API, in a small fake world.
+mod chaos;
 mod fleet;
 mod health;
 mod learning;

@@ -20,8 +20,9 @@ function series(pool, now) {
   const forecast = pool.forecast;
   const step = forecast ? us(forecast.step) : (pool.actual.at(-1)?.[0] - pool.actual.at(-2)?.[0]) || 60e6;
   const middle = (at) => at - now + step / 2;
-  const actual = pool.actual.map(([at, value]) => ({ t: middle(at), value }));
-  const past = pool.forecast_past.map((p) => ({ t: middle(p.at), mean: p.mean, low: p.low, high: p.high }));
+  const actual = pool.actual.map(([at, value]) => ({ t: middle(at), value: value ?? NaN }));
+  const seen = pool.forecast_past.filter((p) => p.at >= (pool.actual[0]?.[0] ?? 0));
+  const past = seen.map((p) => ({ t: middle(p.at), mean: p.mean, low: p.low, high: p.high }));
   const farthest = Math.max(2 * pool.lead_s * 1e6, step * Math.max(6, ...pool.horizons));
   const points = (forecast?.points ?? []).map((p) => ({ t: middle(p.at), ...p.load }));
   const next = points.filter((p) => p.t <= farthest + step);
@@ -140,7 +141,7 @@ function hover(svg, tip, scales, data, box) {
     const actual = near(data.actual);
     const foreseen = near([...data.past, ...data.next]);
     const lines = [`${t < 0 ? "−" : "+"}${span(t)}`];
-    if (actual) lines.push(`actual    ${actual.value?.toFixed(3) ?? "gap"}`);
+    if (actual) lines.push(`actual    ${Number.isFinite(actual.value) ? actual.value.toFixed(3) : "gap"}`);
     if (foreseen) lines.push(`forecast  ${foreseen.mean.toFixed(3)}  (${foreseen.low.toFixed(2)} – ${foreseen.high.toFixed(2)})`);
     tip.textContent = lines.join("\n");
     tip.hidden = false;
@@ -155,7 +156,7 @@ function hover(svg, tip, scales, data, box) {
 
 /** The chart in words, for those who do not see it. */
 function describe(data) {
-  const now = data.actual.at(-1)?.value;
+  const now = data.actual.findLast((p) => Number.isFinite(p.value))?.value;
   const peak = data.next.reduce((best, p) => (p.mean > (best?.mean ?? -1) ? p : best), null);
   const parts = [now == null ? "No load recorded yet." : `Work arriving now: ${now.toFixed(2)} seconds per second.`];
   if (peak) parts.push(`Forecast peak: ${peak.mean.toFixed(2)}, between ${peak.low.toFixed(2)} and ${peak.high.toFixed(2)}, in ${span(peak.t)}.`);

@@ -214,7 +214,8 @@ function routing(shown) {
   const mine = report.routing_decisions.filter((decision) => decision.pool === shown.name).slice(0, ROUTING_ROWS);
   const body = $("routing");
   if (body.contains(document.activeElement) || body.matches(":hover")) return;
-  keyed(body, mine, (decision) => decision.id, (decision) => {
+  // The measured cost may come after the decision.
+  keyed(body, mine, (decision) => `${decision.id} ${decision.actual_work_us}`, (decision) => {
     const actual = decision.actual_class ?? decision.predicted.class;
     const missed = decision.actual_work_us != null
       && (decision.actual_work_us < decision.predicted.work_us.low || decision.actual_work_us > decision.predicted.work_us.high);
