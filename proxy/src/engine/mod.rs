@@ -13,7 +13,9 @@
 //!
 //! Known weaknesses: connections that the kernel has accepted but Pingora has not are reset when a drain starts; a
 //! route's JSON fields are read only from bodies that announce their length (Pingora can replay 64 KiB at most, and a
-//! body of unknown length could outgrow that); an HTTP/2 upstream has one timer for first byte and silence.
+//! body of unknown length could outgrow that); an HTTP/2 upstream has one timer for first byte and silence; on a route
+//! without `request_timeout` a client may take as long over its body as it likes, if it never pauses for longer than
+//! the client idle timeout.
 
 mod access_line;
 mod access_log;
@@ -193,10 +195,15 @@ async fn serve(
     }
 }
 
+/// Idle connections to instances kept by each worker thread, all instances together. Pingora's 128 would make busy
+/// proxies with many instances connect anew all the time; each costs some kilobytes.
+const POOLED_PER_THREAD: usize = 1024;
+
 fn pingora_conf(threads: usize) -> Arc<ServerConf> {
     Arc::new(ServerConf {
         threads: threads.max(1),
         max_retries: context::MOST_TRIES,
+        upstream_keepalive_pool_size: POOLED_PER_THREAD,
         ..ServerConf::default()
     })
 }

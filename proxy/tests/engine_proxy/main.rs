@@ -7,6 +7,7 @@ mod forwarding;
 mod instance;
 mod limits;
 mod log;
+mod metrics;
 mod tls;
 mod websocket;
 mod world;
