@@ -6,6 +6,7 @@
 //! ```
 //! A stop during the start ends in `Exited { asked: true }`.
 
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
