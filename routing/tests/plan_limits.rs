@@ -72,6 +72,7 @@ fn input() -> impl Strategy<Value = PlanInput> {
             fixed_capacity: load.3,
             work_rate: load.0,
             work_rate_slope: load.1,
+            peak_seen: load.3,
             request_rate: load.2,
             demand_until_ready: ahead.0,
             demand_at_lead: ahead.1,

@@ -35,6 +35,7 @@ fn calm() -> PlanInput {
         fixed_capacity: 0.0,
         work_rate: 0.6,
         work_rate_slope: (0.0, 0.01),
+        peak_seen: 2.0,
         request_rate: 40.0,
         demand_until_ready: Estimate::new(0.6, 0.5, 0.7),
         demand_at_lead: Estimate::new(0.6, 0.5, 0.75),

@@ -413,7 +413,8 @@ impl<'w> Sim<'w> {
     fn begin_start(&mut self, instance: InstanceId) {
         let nth = self.started.len();
         let cold_start = self.world.cold_starts.get(nth % self.world.cold_starts.len().max(1)).copied();
-        let cold_start = cold_start.unwrap_or_default();
+        // The fleet that a run begins with is there already: what is simulated is operation, not installation.
+        let cold_start = if self.now == self.world.start { Duration::ZERO } else { cold_start.unwrap_or_default() };
         self.start(instance, cold_start);
         let address = format!("sim:{}", instance.0);
         self.controller.handle(self.now, Input::Fleet(FleetEvent::Started { instance, address }));

@@ -43,14 +43,16 @@ pub struct DemoPlan {
 }
 
 impl DemoPlan {
-    /// A day is a minute, or half the run if that is shorter: two days must fit.
+    /// A day is a minute, or less if two days and the campaign would not fit into the run otherwise.
     pub fn day_of(duration: Duration) -> Duration {
-        Duration::from_secs(60).min(duration / 2)
+        Duration::from_secs(60).min(duration.mul_f64(0.4))
     }
 
-    /// The crowd that is announced: from 62 % of the run, for a sixth of it.
+    /// The crowd that is announced. It comes at the end of a night, when the fleet is smallest, so that one sees who
+    /// knew of it; late enough for two days to have been seen.
     pub fn campaign(&self) -> Campaign {
-        Campaign { start: self.duration.mul_f64(0.62), duration: self.duration / 6, ratio: CAMPAIGN_RATIO }
+        let days = (self.duration.as_secs_f64() * 0.8 / self.day.as_secs_f64()).floor();
+        Campaign { start: self.day.mul_f64(days), duration: self.duration / 6, ratio: CAMPAIGN_RATIO }
     }
 
     /// The traffic.

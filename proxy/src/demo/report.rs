@@ -12,7 +12,8 @@ pub fn summary(outcome: &DemoOutcome) -> String {
     format!(
         "\n{}\nlive: what clients saw. predictive, reactive: this run's own arrivals and measured costs again in the \
          simulator;\nlive against predictive tells how true the replay is. reactive: least-request and an autoscaler on \
-         request rate\n(target {:.1} requests/s per instance, chosen with hindsight), same limits.\n",
+         request rate,\nsame limits; its target ({:.1} requests/s per instance) is the best of nine for this very run that \
+         costs no more\ninstance-seconds than predictive.\n",
         text_table(&rows(outcome)),
         outcome.reactive_target_rate_per_s
     )
@@ -40,8 +41,9 @@ pub fn page(outcome: &DemoOutcome) -> String {
     page.table(&HEADS, &rows(outcome));
     page.paragraph(&format!(
         "live: what clients saw. predictive and reactive: the same arrivals and measured costs in the simulator. \
-         reactive is least-request with an autoscaler on request rate (target {:.1} requests/s per instance, chosen \
-         with hindsight) under the same limits.",
+         reactive is least-request with an autoscaler on request rate under the same limits; its target ({:.1} \
+         requests/s per instance) is the best of nine for this very run that costs no more instance-seconds than \
+         predictive.",
         outcome.reactive_target_rate_per_s
     ));
     page.chart(&Chart {

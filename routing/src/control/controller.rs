@@ -353,11 +353,11 @@ impl Controller {
         for sample in samples.iter().filter(|sample| sample.at <= self.now && sample.work_rate.is_finite()) {
             let Some(pool) = self.pools.iter_mut().find(|pool| *pool.name == *sample.pool) else { continue };
             match &sample.instance {
-                None => pool.track.series.put(sample.at, sample.work_rate),
+                None => pool.recall(sample),
                 Some(address) => {
                     let same = |one: &&mut Instance| one.address.as_deref() == Some(address);
                     let instance = pool.instances.values_mut().find(same);
-                    instance.into_iter().for_each(|one| one.track.series.put(sample.at, sample.work_rate));
+                    instance.into_iter().for_each(|one| one.track.recall(sample.at, sample.work_rate, Duration::ZERO));
                 }
             }
         }

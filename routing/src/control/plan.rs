@@ -40,6 +40,8 @@ pub struct PlanInput {
     pub work_rate: f64,
     /// Change of that over the last seconds, per second, with its standard error: the surge detector's input.
     pub work_rate_slope: (f64, f64),
+    /// Highest work rate in the history that is kept: what a forecast may know of; 0 without history.
+    pub peak_seen: f64,
     /// Requests arriving now, per second.
     pub request_rate: f64,
     /// Forecast work rate over [now, now + lead]: the largest step; `None`: no forecast.

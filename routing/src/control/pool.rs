@@ -141,6 +141,12 @@ impl Pool {
         }
     }
 
+    /// A step of this pool's own history, read back at the start.
+    pub(crate) fn recall(&mut self, sample: &LoadSample) {
+        let lead = self.scaler.lead(&self.settings.scaling);
+        self.track.recall(sample.at, sample.work_rate, lead);
+    }
+
     /// Ends ejections, and finds out whether too few are left.
     fn judge_health(&mut self, now: Timestamp, out: &mut Outbox) {
         let settings = &self.settings.ejection;

@@ -146,6 +146,7 @@ impl Pool {
                 .sum(),
             work_rate: rate.work_s,
             work_rate_slope: self.window.slope(),
+            peak_seen: self.track.peak(),
             request_rate: rate.requests,
             demand_until_ready: demand(now, ready_at),
             demand_at_lead: demand(ready_at, until),

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! surge    = now + slope * min(lead, SLOPE_REACH)      if slope > SLOPE_SIGMAS * its standard error; at most 3 * now
-//! forecast = max(high(until ready), high(at lead))     the UPPER end, at most CREDIBLE * what is known
+//! forecast = max(high(until ready), high(at lead))     the UPPER end, as far as history makes it credible
 //! demand   = max(now, surge, forecast)
 //! wish     = ceil((demand / target_utilisation - fixed capacity) / capacity of one instance)
 //! ```
@@ -30,10 +30,12 @@ const SLOPE_SIGMAS: f64 = 3.0;
 const SLOPE_REACH: Duration = Duration::from_secs(30);
 /// ... and no further than this multiple of the demand they were measured on.
 const SURGE_RATIO: f64 = 3.0;
-/// A forecast without an announced event may ask for this multiple of the larger of present demand and present
-/// capacity. Daily shapes of real services span a factor of 2 to 5 in a day, so 8 in one lead time is a broken model.
-/// It bounds one plan; the ceiling bounds them all.
-const CREDIBLE_RATIO: f64 = 8.0;
+/// A forecast without an announced event may ask for this multiple of what was ever seen in the kept history: it knows of
+/// nothing else, and a half more leaves room for growth and for the noise above a mean.
+const CREDIBLE_OF_PEAK: f64 = 1.5;
+/// ... or of present demand, where history is younger than the rise: what grows faster within one lead time is for the
+/// surge detector to see.
+const CREDIBLE_OF_NOW: f64 = 3.0;
 /// Work per second above which a number is not a measurement: a thousand million busy cores.
 const ABSURD: f64 = 1e9;
 /// Kubernetes' `--horizontal-pod-autoscaler-tolerance`.
@@ -102,13 +104,9 @@ fn credible(input: &PlanInput, high: f64) -> f64 {
     if input.event.is_some() {
         return high.clamp(0.0, ABSURD);
     }
-    let running = input.instances.iter().filter(|one| {
-        !matches!(one.state, InstanceState::Draining | InstanceState::Gone | InstanceState::Unhealthy)
-    });
-    let capacity = finite(input.fixed_capacity) + running.map(|one| finite(one.capacity)).sum::<f64>();
-    let known =
-        capacity.max(sensible(input.work_rate).unwrap_or(0.0)).max(finite(input.capacity_per_instance));
-    high.clamp(0.0, (CREDIBLE_RATIO * known).clamp(0.0, ABSURD))
+    let now = sensible(input.work_rate).unwrap_or(0.0).max(finite(input.capacity_per_instance));
+    let known = (CREDIBLE_OF_NOW * now).max(CREDIBLE_OF_PEAK * finite(input.peak_seen));
+    high.clamp(0.0, known.clamp(0.0, ABSURD))
 }
 
 fn instances_for(input: &PlanInput, demand: f64) -> Option<u32> {

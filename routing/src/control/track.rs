@@ -3,6 +3,10 @@
 //! One fit at a time, every `refit_every`, off the tick. Each time a step closes, what the forecast says about the
 //! step one lead time ahead is noted; when that step has closed too, it is scored against what happened, with "as it
 //! was when the forecast was made" as the naive rival. The noted ones are the band on the dashboard.
+//!
+//! What is forecast is the mean over about one lead time (at most [`SMOOTHED_STEPS`] steps), not the single step: the
+//! noise of a step that is much shorter than a start only fills queues for a moment, and a fleet sized for its upper end
+//! is a fleet sized for noise. Where a step is as long as a start, as in production, nothing changes.
 //! States: no history → first fit asked for → forecast in service (or the reason why not). A forecast that was not
 //! renewed for three periods is stale and not used.
 use crate::control::io::{FitJob, SeriesKey};
@@ -18,6 +22,8 @@ use std::time::Duration;
 
 /// Past forecasts kept for the dashboard, and as many waiting for their step.
 const KEPT: usize = 512;
+/// More would make the forecast late for a fast rise by more than four steps.
+const SMOOTHED_STEPS: usize = 8;
 /// Predictions that the scorecard remembers.
 const CARD_MEMORY: usize = 200;
 /// Periods after which a forecast is stale, and a fit without an answer lost.
@@ -37,6 +43,7 @@ pub(crate) struct Track {
     /// Forecasts of steps that are over.
     pub(crate) past: VecDeque<PastForecast>,
     waiting: VecDeque<Waiting>,
+    raw: VecDeque<f64>,
     fit_due: Timestamp,
     fitting_since: Option<Timestamp>,
 }
@@ -71,6 +78,7 @@ impl Track {
             card: Scorecard::new(CARD_MEMORY),
             past: VecDeque::new(),
             waiting: VecDeque::new(),
+            raw: VecDeque::new(),
             fit_due: now,
             fitting_since: None,
         }
@@ -78,6 +86,7 @@ impl Track {
 
     /// A step is over: scores what was said about it and notes what is said about the step a lead from now.
     pub(crate) fn close(&mut self, at: Timestamp, work_rate: f64, lead: Duration) {
+        let work_rate = self.smoothed(work_rate, lead);
         self.series.put(at, work_rate);
         while let Some(first) = self.waiting.front() {
             if first.said.at > at {
@@ -98,6 +107,27 @@ impl Track {
             let said = PastForecast { at: target, mean: load.mean(), low: load.low(), high: load.high() };
             keep(&mut self.waiting, Waiting { said, naive: work_rate });
         }
+    }
+
+    /// A step read back from the history, as it was recorded.
+    pub(crate) fn recall(&mut self, at: Timestamp, work_rate: f64, lead: Duration) {
+        let work_rate = self.smoothed(work_rate, lead);
+        self.series.put(at, work_rate);
+    }
+
+    /// The highest load held, 0 without any.
+    pub(crate) fn peak(&self) -> f64 {
+        self.series.values().iter().copied().filter(|value| value.is_finite()).fold(0.0, f64::max)
+    }
+
+    /// Mean of the last steps, as many as a start takes.
+    fn smoothed(&mut self, work_rate: f64, lead: Duration) -> f64 {
+        let steps = steps_in(lead, self.series.step()).clamp(1, SMOOTHED_STEPS);
+        self.raw.push_back(work_rate);
+        while self.raw.len() > steps {
+            self.raw.pop_front();
+        }
+        self.raw.iter().sum::<f64>() / self.raw.len() as f64
     }
 
     /// The next fit, if it is time for one and there is history.
