@@ -107,7 +107,11 @@ fn draw(chart: &Chart) -> Result<String, Box<dyn std::error::Error>> {
             .x_label_area_size(28)
             .y_label_area_size(52)
             .build_cartesian_2d(0.0..until, 0.0..top)?;
-        plot.configure_mesh().light_line_style(RGBColor(240, 242, 245)).x_desc("s").y_desc(&chart.unit).draw()?;
+        plot.configure_mesh()
+            .light_line_style(RGBColor(240, 242, 245))
+            .x_desc("s")
+            .y_desc(&chart.unit)
+            .draw()?;
         for &(from, to) in &chart.spans {
             let shade = RGBColor(255, 196, 0).mix(0.18).filled();
             plot.draw_series([Rectangle::new([(from, 0.0), (to, top)], shade)])?;
@@ -159,7 +163,10 @@ mod tests {
         page.chart(&Chart {
             title: "load".into(),
             unit: "cost/s".into(),
-            lines: vec![Line { name: "actual".into(), points: vec![(0.0, 1.0), (1.0, f64::NAN), (2.0, 3.0)] }],
+            lines: vec![Line {
+                name: "actual".into(),
+                points: vec![(0.0, 1.0), (1.0, f64::NAN), (2.0, 3.0)],
+            }],
             ..Chart::default()
         });
         let html = page.finish();

@@ -69,20 +69,7 @@ impl App {
         let state_dir = settings.server.state_dir.clone();
         let lock = StateLock::take(&state_dir)?;
         let clock = Clock::start();
-        let (history, notices) = History::open(&state_dir, settings.server.history_keep)?;
-        let (learned, more) = learned::load(&state_dir);
-        for notice in notices.iter().chain(&more) {
-            tracing::warn!("{notice}");
-        }
-
-        let mut controller = Controller::new(settings.routing.clone(), clock.now());
-        let since = clock.now().minus(settings.routing.learning.step * history_steps(&settings));
-        controller.handle(clock.now(), Input::History(history.read_since(since)));
-        if let Some(learned) = learned {
-            tracing::info!(rows = learned.rows.len(), model = learned.model.is_some(), "learned state restored");
-            controller.handle(clock.now(), Input::Learned(Box::new(learned)));
-        }
-
+        let (history, controller) = remember(&settings, clock.now())?;
         let ring = Arc::new(ObservationRing::new(RING));
         let table = Arc::new(ArcSwap::new(Arc::clone(controller.table())));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
@@ -97,7 +84,7 @@ impl App {
 
         let (commands, command_queue) = sync_channel(COMMAND_QUEUE);
         let (fleet, fleet_queue) = mpsc::channel(FLEET_QUEUE);
-        let (report, report_seen) = watch::channel(Arc::new(first_report(&mut controller, clock.now())));
+        let (report, report_seen) = watch::channel(Arc::new(controller.report(clock.now())));
         let (probes, probes_seen) = watch::channel(Vec::new());
         let reloader = Arc::new(Reloader::new(options.config, Arc::clone(&settings), commands.clone()));
         let outside = Outside::start(OutsideParts {
@@ -181,17 +168,28 @@ impl App {
     }
 }
 
+/// A controller that knows what earlier runs learned, and the history they left.
+fn remember(settings: &Settings, now: Timestamp) -> anyhow::Result<(History, Controller)> {
+    let state_dir = &settings.server.state_dir;
+    let (history, notices) = History::open(state_dir, settings.server.history_keep)?;
+    let (learned, more) = learned::load(state_dir);
+    for notice in notices.iter().chain(&more) {
+        tracing::warn!("{notice}");
+    }
+    let learning = &settings.routing.learning;
+    let steps = u32::try_from(learning.history_steps).unwrap_or(u32::MAX);
+    let mut controller = Controller::new(settings.routing.clone(), now);
+    let since = now.minus(learning.step.saturating_mul(steps));
+    controller.handle(now, Input::History(history.read_since(since)));
+    if let Some(learned) = learned {
+        tracing::info!(rows = learned.rows.len(), model = learned.model.is_some(), "learned state restored");
+        controller.handle(now, Input::Learned(Box::new(learned)));
+    }
+    Ok((history, controller))
+}
+
 fn report_panic(thread: &str, result: thread::Result<()>) {
     if result.is_err() {
         tracing::error!(thread, "thread ended by a panic; see above");
     }
-}
-
-fn history_steps(settings: &Settings) -> u32 {
-    u32::try_from(settings.routing.learning.history_steps).unwrap_or(u32::MAX)
-}
-
-/// The controller reports once a second; operators should not have to wait for the first time.
-fn first_report(controller: &mut Controller, now: Timestamp) -> StatusReport {
-    controller.report(now)
 }

@@ -55,9 +55,24 @@ fn assert_none(what: &str, offences: &[String]) {
 #[test]
 fn pure_rooms_touch_no_world() {
     let banned = [
-        "tokio", "Instant::now", "SystemTime", "std::fs", "std::thread", "std::env", "std::process", "TcpStream",
-        "TcpListener", "UdpSocket", "rand::rng", "thread_rng", "println!", "eprintln!", "tracing::", "log::",
-        "HashMap", "HashSet",
+        "tokio",
+        "Instant::now",
+        "SystemTime",
+        "std::fs",
+        "std::thread",
+        "std::env",
+        "std::process",
+        "TcpStream",
+        "TcpListener",
+        "UdpSocket",
+        "rand::rng",
+        "thread_rng",
+        "println!",
+        "eprintln!",
+        "tracing::",
+        "log::",
+        "HashMap",
+        "HashSet",
     ];
     let mut offences = Vec::new();
     for path in PURE_ROOMS.iter().flat_map(|room| sources(room)) {
@@ -92,7 +107,9 @@ fn adapters_do_not_know_each_other() {
     for adapter in ADAPTERS {
         for path in files_below(&top().join("proxy/src").join(adapter), ".rs") {
             let text = read(&path);
-            for other in ADAPTERS.iter().chain(&["app", "reconcile", "cli", "demo"]).filter(|o| **o != adapter) {
+            for other in
+                ADAPTERS.iter().chain(&["app", "reconcile", "cli", "demo"]).filter(|o| **o != adapter)
+            {
                 if text.contains(&format!("crate::{other}::")) || text.contains(&format!("crate::{other};")) {
                     offences.push(format!("{} imports {other}", path.display()));
                 }
@@ -115,7 +132,9 @@ fn files_and_rooms_stay_small() {
             lines_of_room += if path.starts_with(top().join(room).join("src")) { lines } else { 0 };
         }
         if lines_of_room > ROOM {
-            offences.push(format!("{room}: {lines_of_room} lines of source, at most {ROOM}; split it into crates"));
+            offences.push(format!(
+                "{room}: {lines_of_room} lines of source, at most {ROOM}; split it into crates"
+            ));
         }
     }
     let lines = read(&top().join("ARCHITECTURE.md")).lines().count();
@@ -128,7 +147,8 @@ fn files_and_rooms_stay_small() {
 #[test]
 fn names_explain_themselves_and_nothing_is_left_undone() {
     // Put together from halves so that this file does not offend itself.
-    let undone = [["TO", "DO"], ["FIX", "ME"], ["unimplemented", "!"], ["todo", "!("]].map(|halves| halves.concat());
+    let undone =
+        [["TO", "DO"], ["FIX", "ME"], ["unimplemented", "!"], ["todo", "!("]].map(|halves| halves.concat());
     let mut offences = Vec::new();
     for path in ROOMS.iter().flat_map(|room| files_below(&top().join(room), ".rs")) {
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
@@ -146,7 +166,14 @@ fn names_explain_themselves_and_nothing_is_left_undone() {
 #[test]
 fn the_top_level_holds_what_it_should_and_nothing_else() {
     let mut allowed: BTreeSet<&str> = ROOMS.into();
-    allowed.extend(["Cargo.toml", "Cargo.lock", "Dockerfile", "README.md", "ARCHITECTURE.md", "CHANGELOG.md"]);
+    allowed.extend([
+        "Cargo.toml",
+        "Cargo.lock",
+        "Dockerfile",
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+    ]);
     allowed.extend(["LICENSE", "deny.toml", "rustfmt.toml", "clippy.toml", "target"]);
     let offences: Vec<String> = fs::read_dir(top())
         .expect("readable")

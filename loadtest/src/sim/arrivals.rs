@@ -77,7 +77,12 @@ pub fn world(scenario: &Scenario, contender: &Contender) -> Result<World, Scenar
 
 fn announced(campaign: Campaign) -> ScheduledEvent {
     let start = Timestamp::ZERO.plus(campaign.start);
-    ScheduledEvent { name: "campaign".into(), start, end: start.plus(campaign.duration), ratio: campaign.ratio }
+    ScheduledEvent {
+        name: "campaign".into(),
+        start,
+        end: start.plus(campaign.duration),
+        ratio: campaign.ratio,
+    }
 }
 
 fn arrivals(scenario: &Scenario, settings: &RoutingSettings) -> Result<Vec<Arrival>, ScenarioError> {
@@ -97,8 +102,12 @@ fn arrivals(scenario: &Scenario, settings: &RoutingSettings) -> Result<Vec<Arriv
             let facts = routes
                 .extract(&head)
                 .filter(|facts| routes.route(facts.route).name == traffic.route)
-                .ok_or_else(|| ScenarioError::Unrouted { route: traffic.route.clone(), target: head.path.clone() })?;
-            let work_us = 1e3 * draw_ms(traffic.cost, &mut costs) * dependence(traffic.parameter.as_ref(), value);
+                .ok_or_else(|| ScenarioError::Unrouted {
+                    route: traffic.route.clone(),
+                    target: head.path.clone(),
+                })?;
+            let work_us =
+                1e3 * draw_ms(traffic.cost, &mut costs) * dependence(traffic.parameter.as_ref(), value);
             Ok(Arrival { at, facts, work_us })
         })
         .collect()
@@ -122,9 +131,12 @@ fn times(scenario: &Scenario) -> Result<Vec<Timestamp>, ScenarioError> {
     let most = campaign.map_or(1.0, |c| c.ratio.max(1.0));
     let length = scenario.duration.as_secs_f64();
     Ok(match &scenario.arrivals.shape {
-        ArrivalShape::Poisson { rate_per_s } => thin(length, rate_per_s * most, |t| rate_per_s * boost(t), &mut rng),
+        ArrivalShape::Poisson { rate_per_s } => {
+            thin(length, rate_per_s * most, |t| rate_per_s * boost(t), &mut rng)
+        }
         ArrivalShape::Daily { rate_per_s, day, amplitude } => {
-            let rate = |t: f64| rate_per_s * (1.0 - amplitude * (TAU * t / day.as_secs_f64()).cos()) * boost(t);
+            let rate =
+                |t: f64| rate_per_s * (1.0 - amplitude * (TAU * t / day.as_secs_f64()).cos()) * boost(t);
             thin(length, rate_per_s * (1.0 + amplitude) * most, rate, &mut rng)
         }
         ArrivalShape::TraceCsv { path, step, scale } => {
@@ -166,15 +178,21 @@ fn read_counts(file: &str) -> Result<Vec<f64>, ScenarioError> {
     let broken = |why: String| ScenarioError::Trace { file: file.to_owned(), why };
     let mut reader = csv::Reader::from_path(file).map_err(|error| broken(error.to_string()))?;
     let heads = reader.headers().map_err(|error| broken(error.to_string()))?.clone();
-    let column = heads.iter().position(|head| head == "count").ok_or_else(|| broken("no column 'count'".into()))?;
+    let column =
+        heads.iter().position(|head| head == "count").ok_or_else(|| broken("no column 'count'".into()))?;
     reader
         .records()
         .map(|record| {
             let record = record.map_err(|error| broken(error.to_string()))?;
             let cell = record.get(column).unwrap_or_default();
-            cell.trim().parse::<f64>().ok().filter(|count| count.is_finite() && *count >= 0.0).ok_or_else(|| {
-                broken(format!("line {}: '{cell}' is no count", record.position().map_or(0, csv::Position::line)))
-            })
+            cell.trim().parse::<f64>().ok().filter(|count| count.is_finite() && *count >= 0.0).ok_or_else(
+                || {
+                    broken(format!(
+                        "line {}: '{cell}' is no count",
+                        record.position().map_or(0, csv::Position::line)
+                    ))
+                },
+            )
         })
         .collect()
 }
@@ -211,7 +229,12 @@ fn draw_ms(shape: CostShape, rng: &mut Pcg64Mcg) -> f64 {
 }
 
 /// A head that the route takes and that carries the parameter where the route reads it.
-fn head_for(route: Option<&RouteSettings>, traffic: &Traffic, value: Option<f64>, consumer: u32) -> PlainHead {
+fn head_for(
+    route: Option<&RouteSettings>,
+    traffic: &Traffic,
+    value: Option<f64>,
+    consumer: u32,
+) -> PlainHead {
     let matches = route.map(|route| &route.matches);
     let named = traffic.parameter.as_ref().map(|parameter| parameter.name.as_str());
     let rule = route.and_then(|r| r.parameters.iter().find(|rule| Some(rule.name.as_str()) == named));
@@ -256,7 +279,8 @@ mod tests {
     fn thinning_keeps_the_mean_rate_and_the_seed() {
         let seed = 3;
         println!("seed {seed}");
-        let draw = || thin(1_000.0, 30.0, |t| if t < 500.0 { 10.0 } else { 30.0 }, &mut stream::named(seed, "a"));
+        let draw =
+            || thin(1_000.0, 30.0, |t| if t < 500.0 { 10.0 } else { 30.0 }, &mut stream::named(seed, "a"));
         let times = draw();
         assert_eq!(times, draw());
         // 20,000 expected, standard deviation 141.

@@ -82,7 +82,9 @@ pub fn row(name: &str, figures: &Figures) -> Vec<String> {
 pub fn text_table(rows: &[Vec<String>]) -> String {
     let all = || std::iter::once(HEADS.map(str::to_owned).to_vec()).chain(rows.iter().cloned());
     let widths: Vec<usize> = (0..HEADS.len())
-        .map(|column| all().filter_map(|row| row.get(column).map(|cell| cell.chars().count())).max().unwrap_or(0))
+        .map(|column| {
+            all().filter_map(|row| row.get(column).map(|cell| cell.chars().count())).max().unwrap_or(0)
+        })
         .collect();
     all()
         .map(|row| {

@@ -238,7 +238,11 @@ impl<'w> Sim<'w> {
         match decide::decide(&table, pool, &arrival.facts, &prediction, attempt) {
             None => self.fail(),
             Some((decision, ticket)) => {
-                self.checker.routed(&decision, self.instances.get(&decision.instance).map(|i| i.ended_at), self.now);
+                self.checker.routed(
+                    &decision,
+                    self.instances.get(&decision.instance).map(|i| i.ended_at),
+                    self.now,
+                );
                 self.digest.add(self.now.as_us());
                 self.digest.add(u64::from(decision.instance.0));
                 let job = self.jobs.len();
@@ -367,7 +371,9 @@ impl<'w> Sim<'w> {
         let Some(disturbance) = self.world.disturbance else { return };
         let normal = disturbance.mean.mul_f64((1.0 - disturbance.ratio) / disturbance.ratio);
         let after = self.period(if slow { disturbance.mean } else { normal });
-        let Some(held) = self.instances.get_mut(&instance).filter(|held| held.ended_at.is_none()) else { return };
+        let Some(held) = self.instances.get_mut(&instance).filter(|held| held.ended_at.is_none()) else {
+            return;
+        };
         let factor = if slow { disturbance.factor } else { 1.0 };
         held.processor.set_speed(held.base_speed * factor, self.now);
         self.plan(self.now.plus(after), Event::SpeedChange { instance, slow: !slow });
@@ -381,7 +387,9 @@ impl<'w> Sim<'w> {
     }
 
     fn gone(&mut self, instance: InstanceId, asked: bool) {
-        let Some(held) = self.instances.get_mut(&instance).filter(|held| held.ended_at.is_none()) else { return };
+        let Some(held) = self.instances.get_mut(&instance).filter(|held| held.ended_at.is_none()) else {
+            return;
+        };
         held.ended_at = Some(self.now);
         let lost = held.processor.drop_all();
         self.controller.handle(self.now, Input::Fleet(FleetEvent::Exited { instance, asked }));
@@ -414,7 +422,8 @@ impl<'w> Sim<'w> {
         let nth = self.started.len();
         let cold_start = self.world.cold_starts.get(nth % self.world.cold_starts.len().max(1)).copied();
         // The fleet that a run begins with is there already: what is simulated is operation, not installation.
-        let cold_start = if self.now == self.world.start { Duration::ZERO } else { cold_start.unwrap_or_default() };
+        let cold_start =
+            if self.now == self.world.start { Duration::ZERO } else { cold_start.unwrap_or_default() };
         self.start(instance, cold_start);
         let address = format!("sim:{}", instance.0);
         self.controller.handle(self.now, Input::Fleet(FleetEvent::Started { instance, address }));

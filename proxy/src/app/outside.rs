@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use foretide_conf::settings::Settings;
 use foretide_predictor::cost::model::CostModel;
-use foretide_routing::control::io::Input;
 use foretide_predictor::time::Timestamp;
+use foretide_routing::control::io::Input;
 use foretide_routing::control::report::StatusReport;
 use foretide_routing::table::InstanceState;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -182,11 +182,7 @@ async fn keep_ready(
     }
 }
 
-async fn serve_admin(
-    listener: tokio::net::TcpListener,
-    parts: AdminParts,
-    mut ended: watch::Receiver<bool>,
-) {
+async fn serve_admin(listener: tokio::net::TcpListener, parts: AdminParts, mut ended: watch::Receiver<bool>) {
     let until = async move {
         // A closed channel means the end as well.
         let _ = ended.wait_for(|ended| *ended).await;

@@ -47,7 +47,10 @@ impl ConfigFile {
         match self {
             Self::Embedded(text) => Ok(text.clone()),
             Self::Path(path) => std::fs::read_to_string(path).with_context(|| {
-                format!("cannot read {}; `foretide init` writes a configuration to start from", path.display())
+                format!(
+                    "cannot read {}; `foretide init` writes a configuration to start from",
+                    path.display()
+                )
             }),
         }
     }
@@ -72,9 +75,9 @@ impl ConfigFile {
     fn directory(&self) -> Option<&Path> {
         match self {
             Self::Embedded(_) => None,
-            Self::Path(path) => {
-                path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
-            }
+            Self::Path(path) => path
+                .parent()
+                .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent }),
         }
     }
 }
@@ -121,7 +124,9 @@ impl Reloader {
         crate::admin::metrics::config_reloaded(outcome.is_ok());
         match &outcome {
             Ok(later) if later.is_empty() => tracing::info!("configuration reloaded"),
-            Ok(later) => tracing::warn!(keys = later.join(", "), "reloaded, but these keys wait for a restart"),
+            Ok(later) => {
+                tracing::warn!(keys = later.join(", "), "reloaded, but these keys wait for a restart")
+            }
             Err(error) => tracing::error!("configuration not reloaded, the last good one stays:\n{error}"),
         }
         outcome

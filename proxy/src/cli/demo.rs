@@ -61,7 +61,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     println!("seed {}", plan.seed);
     let outcome = demo::run(plan, metrics, &mut |line| println!("{line}"))?;
     if let Some(file) = &args.report {
-        std::fs::write(file, report::page(&outcome)).with_context(|| format!("cannot write {}", file.display()))?;
+        std::fs::write(file, report::page(&outcome))
+            .with_context(|| format!("cannot write {}", file.display()))?;
         println!("report: {}", file.display());
     }
     println!("{}", report::summary(&outcome));

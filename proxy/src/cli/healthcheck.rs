@@ -24,8 +24,9 @@ pub struct Args {
 /// Asks.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let path = if args.live { "/live" } else { "/ready" };
-    let status = ask(args.admin, path)
-        .with_context(|| format!("no answer from http://{}{path}; is `admin.listen` set to this?", args.admin))?;
+    let status = ask(args.admin, path).with_context(|| {
+        format!("no answer from http://{}{path}; is `admin.listen` set to this?", args.admin)
+    })?;
     println!("{path}: {status}");
     Ok(if status == 200 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

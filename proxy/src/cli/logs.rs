@@ -17,8 +17,9 @@ pub enum LogFormat {
 
 /// Starts logging. `RUST_LOG` overrides `level`, which is about Foretide; Pingora speaks up from `warn` on.
 pub fn start(format: LogFormat, level: &str) {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new(format!("warn,foretide={level},pingora_proxy=error,pingora_core=error")));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+        EnvFilter::new(format!("warn,foretide={level},pingora_proxy=error,pingora_core=error"))
+    });
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

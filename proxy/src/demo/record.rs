@@ -31,7 +31,8 @@ pub struct Recording {
 impl Recording {
     /// Keeps a request that was answered; failures have no cost that could be replayed.
     pub fn add(&mut self, observation: &Observation) {
-        let usable = observation.outcome == Outcome::Ok && !observation.retried && observation.attained_us > 0.0;
+        let usable =
+            observation.outcome == Outcome::Ok && !observation.retried && observation.attained_us > 0.0;
         if usable && self.requests.len() < MOST {
             self.requests.push(Recorded {
                 at: observation.arrived_at,

@@ -80,7 +80,8 @@ impl Watcher {
     /// Begins to look.
     pub fn new(report: watch::Receiver<Arc<StatusReport>>, plan: &DemoPlan) -> Self {
         let now = report.borrow().at;
-        let timeline = Timeline { first_seen: now, traffic_start: now, last_seen: now, ..Timeline::default() };
+        let timeline =
+            Timeline { first_seen: now, traffic_start: now, last_seen: now, ..Timeline::default() };
         Self { report, plan: plan.clone(), timeline, seen_decision: None, next_line: now }
     }
 
@@ -158,7 +159,9 @@ impl Watcher {
     fn note_decisions(&mut self, report: &StatusReport) -> Vec<String> {
         let seen = self.seen_decision;
         let mut lines = Vec::new();
-        for decision in report.scaling_decisions.iter().rev().filter(|decision| seen.is_none_or(|s| decision.id > s)) {
+        for decision in
+            report.scaling_decisions.iter().rev().filter(|decision| seen.is_none_or(|s| decision.id > s))
+        {
             self.seen_decision = Some(decision.id);
             if !decision.instances.is_empty() {
                 let second = self.second(decision.at);
@@ -174,12 +177,19 @@ impl Watcher {
         let ahead = Duration::from_secs_f64(pool.lead_s);
         let forecast = pool.forecast.as_ref().and_then(|f| f.at(report.at.plus(ahead))).map_or_else(
             || "no forecast yet".to_owned(),
-            |load| format!("in {:.1} s {:.2} [{:.2}–{:.2}]", pool.lead_s, load.mean(), load.low(), load.high()),
+            |load| {
+                format!("in {:.1} s {:.2} [{:.2}–{:.2}]", pool.lead_s, load.mean(), load.low(), load.high())
+            },
         );
         let coming = count(InstanceState::Cold) + count(InstanceState::Warming);
         let model = report.model.card.as_ref().map_or_else(
             || format!("running means, {} rows", report.model.rows),
-            |card| format!("model {} (log-RMSE {:.2}, key mean {:.2})", card.version, card.log_rmse, card.key_mean_log_rmse),
+            |card| {
+                format!(
+                    "model {} (log-RMSE {:.2}, key mean {:.2})",
+                    card.version, card.log_rmse, card.key_mean_log_rmse
+                )
+            },
         );
         format!(
             "{:>6.1} s  {:>4.0} req/s, load {:.2} of {:.2}; forecast {forecast}; {} warm, {coming} starting, {} draining; \

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use arc_swap::ArcSwap;
+use foretide_predictor::id::InstanceId;
 use foretide_routing::control::io::{Effect, FitJob, TrainJob};
 use foretide_routing::control::report::StatusReport;
 use foretide_routing::settings::{PoolSettings, ProcessManager};
 use foretide_routing::table::{InstanceState, RoutingTable};
-use foretide_predictor::id::InstanceId;
 use tokio::sync::{mpsc, watch};
 
 use crate::fleet::probe::ProbeTarget;
@@ -60,7 +60,12 @@ impl Hands {
             Effect::Stop { instance } => self.to_fleet(FleetCommand::Stop(instance)),
             Effect::Fit(job) => count_refused("fit", self.fits.try_send(job).is_err()),
             Effect::Train(job) => count_refused("train", self.trains.try_send(job).is_err()),
-            Effect::Record(samples) => self.history.append(samples),
+            Effect::Record(samples) => {
+                self.history.append(samples);
+                for notice in self.history.take_notices() {
+                    tracing::warn!("{notice}");
+                }
+            }
             Effect::Report(report) => self.show(report),
         }
     }
@@ -100,6 +105,9 @@ fn is_checked(state: InstanceState) -> bool {
 fn count_refused(what: &'static str, refused: bool) {
     if refused {
         metrics::counter!("foretide_effects_refused_total", "effect" => what).increment(1);
-        tracing::warn!(effect = what, "effect not carried out: its worker is busy; the next tick sees reality");
+        tracing::warn!(
+            effect = what,
+            "effect not carried out: its worker is busy; the next tick sees reality"
+        );
     }
 }

@@ -134,7 +134,10 @@ impl Reconciler {
         while self.controller.step() {
             if began.elapsed() > TICK_BUDGET {
                 metrics::counter!("foretide_ticks_abandoned_total").increment(1);
-                tracing::warn!(took_ms = began.elapsed().as_millis() as u64, "tick abandoned: it outlived its budget");
+                tracing::warn!(
+                    took_ms = began.elapsed().as_millis() as u64,
+                    "tick abandoned: it outlived its budget"
+                );
                 break;
             }
         }

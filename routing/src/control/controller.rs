@@ -357,7 +357,9 @@ impl Controller {
                 Some(address) => {
                     let same = |one: &&mut Instance| one.address.as_deref() == Some(address);
                     let instance = pool.instances.values_mut().find(same);
-                    instance.into_iter().for_each(|one| one.track.recall(sample.at, sample.work_rate, Duration::ZERO));
+                    instance
+                        .into_iter()
+                        .for_each(|one| one.track.recall(sample.at, sample.work_rate, Duration::ZERO));
                 }
             }
         }
