@@ -2,7 +2,7 @@
 //!
 //! `total = Σ weight·load / Σ weight` over the tiers that answered. A tier is out when it says nothing, or something
 //! that is not finite or negative; its weight goes to the others in proportion. Weights follow measured skill:
-//! the target is START × skill, and a call moves at most [`MAX_STEP`] of weight towards it, so they glide and never
+//! the target is START × skill, and a call moves at most `MAX_STEP` of weight towards it, so they glide and never
 //! flap. Why START stays in the target: equal skill must give back the agreed 0.4 / 0.3 / 0.3.
 
 use serde::{Deserialize, Serialize};

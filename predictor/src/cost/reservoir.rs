@@ -2,7 +2,7 @@
 //!
 //! One stratum per cost class, sized as the classes are frequent (50, 30, 15, 5 %): a flood of light requests cannot
 //! push out the rare heavy ones, and yet the sample's proportions stay those of the traffic, so that training on it
-//! needs no weights. In a full stratum [`DRAWS`] rows are drawn and one of them goes: a row of a consumer above its
+//! needs no weights. In a full stratum `DRAWS` rows are drawn and one of them goes: a row of a consumer above its
 //! share if there is one, else the oldest; the sample thus leans to the new without forgetting at once (sampled
 //! eviction, as caches do it). A consumer's share of a stratum is the capacity over the number of consumers in it, but
 //! never less than a quarter; at its share it replaces its own rows.

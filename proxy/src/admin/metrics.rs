@@ -1,7 +1,7 @@
 //! The recorder with its buckets, and what the admin side counts itself.
 //!
 //! What happens on requests is counted, and described, where it happens, through the `metrics` crate. What is a *state*
-//! (scores, tiers, forecasts) is not recorded at all: [`super::snapshot`] writes it from the report when somebody asks,
+//! (scores, tiers, forecasts) is not recorded at all: `super::snapshot` writes it from the report when somebody asks,
 //! so that the series of an instance end with the instance.
 
 use metrics::{counter, describe_counter, describe_gauge, gauge};

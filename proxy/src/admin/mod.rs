@@ -2,7 +2,7 @@
 //!
 //! The adapter only shows and passes on. What it shows is the controller's last report; what is asked of it goes as an
 //! [`AdminCommand`] to the composition root, with an answer in bounded time. It listens on loopback unless the operator
-//! insists, and defends what a browser on the same machine could be tricked into (see [`guard`]).
+//! insists, and defends what a browser on the same machine could be tricked into (see `guard`).
 //!
 //! | path | gives |
 //! |---|---|

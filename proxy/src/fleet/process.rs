@@ -1,6 +1,6 @@
 //! The instance manager for local processes: starts and stops producers from a command.
 //!
-//! Each instance has a task of its own (see [`super::supervise`]) that lives from the wish to the process's end. This
+//! Each instance has a task of its own (see `super::supervise`) that lives from the wish to the process's end. This
 //! module only keeps the list: starting twice or stopping twice is the same as once, and an instance that was never
 //! started, or is gone, is not there to be stopped.
 //!

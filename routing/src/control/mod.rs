@@ -1,8 +1,8 @@
 //! The control plane: learn → forecast → plan → lint → effects → publish.
 //!
-//! [`controller`] is the state machine that holds the parts together; [`io`] and [`report`] are its border to the
-//! world. Demand comes from [`meter`], knowledge from [`learning`] and [`training`], the future from [`track`], the
-//! size of a fleet from [`plan`] (checked by [`lint`]), and [`publish`] hands the result to the hot path.
+//! `controller` is the state machine that holds the parts together; `io` and `report` are its border to the
+//! world. Demand comes from `meter`, knowledge from `learning` and `training`, the future from `track`, the
+//! size of a fleet from `plan` (checked by `lint`), and `publish` hands the result to the hot path.
 
 mod backoff;
 pub mod controller;

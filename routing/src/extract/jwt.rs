@@ -6,7 +6,7 @@
 //! its quotes, a number by its digits. Other types (lists, `true`, null) name nobody.
 //!
 //! Known weakness: two spellings of one string (`"a"` and `"\u0061"`) are two consumers; signers write one spelling. Of
-//! a payload above [`BUFFER`] bytes only the beginning is looked at.
+//! a payload above `BUFFER` bytes only the beginning is looked at.
 
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
