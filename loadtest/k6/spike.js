@@ -17,11 +17,11 @@ export const options = {
       preAllocatedVUs: 100,
       maxVUs: 600,
       stages: [
-        { target: rate, duration: '10s' },
+        { target: rate, duration: __ENV.CALM || '10s' },
         { target: 4 * rate, duration: '3s' },
         { target: 4 * rate, duration: __ENV.DURATION || '15s' },
         { target: rate, duration: '3s' },
-        { target: rate, duration: '10s' },
+        { target: rate, duration: __ENV.CALM || '10s' },
       ],
     },
   },

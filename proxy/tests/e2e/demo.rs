@@ -1,0 +1,63 @@
+//! The demo as CI runs it: nobody gets an error, and instances are started before the crowd they are for.
+
+use serde_json::Value;
+
+use crate::foretide::{printed, run};
+use crate::turn;
+
+/// From the sentence that introduces the traffic: "a campaign at 19 s for 5 s".
+fn campaign_start_s(text: &str) -> f64 {
+    let after =
+        text.split("a campaign at ").nth(1).unwrap_or_else(|| panic!("no campaign announced:\n{text}"));
+    after
+        .split(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("no second:\n{text}"))
+}
+
+/// Lines like "  12.3 s  ► 2 → 4: …".
+fn scaling_decisions(text: &str) -> Vec<(f64, &str)> {
+    let parts = text.lines().filter_map(|line| line.split_once(" s  ► "));
+    parts.map(|(second, words)| (second.trim().parse().expect("a second"), words)).collect()
+}
+
+#[test]
+fn instances_are_started_before_the_crowd_and_nobody_gets_an_error() {
+    let _turn = turn::take();
+    let folder = tempfile::tempdir().expect("a folder");
+    let arguments = ["demo", "--headless", "--duration", "30s", "--report", "out.html", "--json"];
+    let output = run(folder.path(), &arguments);
+    let text = printed(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("seed 7"), "the seed is printed: {text}");
+
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let last = stdout.lines().last().unwrap_or_default();
+    let summary: Value =
+        serde_json::from_str(last).unwrap_or_else(|error| panic!("{error} in the last line: {text}"));
+    assert_eq!(summary["seed"], 7);
+    assert_eq!(summary["errors"], 0, "{text}");
+    assert!(summary["requests"].as_u64() > Some(300), "{summary}");
+    for run in ["live", "predictive", "reactive"] {
+        for key in ["p50_ms", "p99_ms", "p999_ms", "over_objective_ratio", "instance_seconds"] {
+            assert!(summary[run][key].as_f64().is_some_and(f64::is_finite), "{run} has no {key}: {summary}");
+        }
+        assert!(summary[run]["instance_seconds"].as_f64() > Some(20.0), "{run}: {summary}");
+    }
+
+    let start = campaign_start_s(&text);
+    let decisions = scaling_decisions(&text);
+    let foreseen = decisions.iter().find(|(second, words)| {
+        *second < start && ["campaign", "forecast", "expected"].iter().any(|cause| words.contains(cause))
+    });
+    assert!(
+        foreseen.is_some(),
+        "nothing was started for what was coming at {start} s: {decisions:#?}\n{text}"
+    );
+
+    let page = std::fs::read_to_string(folder.path().join("out.html")).expect("the report is written");
+    assert!(page.contains("<svg"), "no chart");
+    assert!(!page.contains("http://") || !page.contains("<script"), "the page asks nobody");
+    eprintln!("{last}");
+}
