@@ -9,7 +9,7 @@ use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::decide::{Attempt, Decision, Reason, decide, predict};
-use foretide_routing::live::{InFlight, Ticket};
+use foretide_routing::live::{InFlight, Newcomer, Ticket};
 use foretide_routing::settings::Policy;
 use foretide_routing::table::RoutingTable;
 use std::sync::Arc;
@@ -267,6 +267,6 @@ fn tickets_of_many_threads_end_at_exactly_nothing() {
     assert_eq!(live.clone().map(|live| live.taken_total().0).sum::<u64>(), 16_000);
     for live in live {
         assert_eq!(live.in_flight(), InFlight::default());
-        assert_eq!(live.interference_us(1e9), 0.0);
+        assert_eq!(live.interference_us(Newcomer::of(1e9)), 0.0);
     }
 }

@@ -96,6 +96,7 @@ impl PeerTable {
 
     /// Factor on the score of `instance` for this consumer: 1.0 when nothing is known, above when it fares badly
     /// there; within [1/2, 4]. No lock, no allocation.
+    #[inline]
     pub fn factor(&self, consumer_key: u64, instance: InstanceId) -> f32 {
         let now_s = self.clock_s.load(Relaxed);
         let key = pair_key(consumer_key, instance);

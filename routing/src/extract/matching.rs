@@ -90,13 +90,14 @@ impl HostRule {
 
 impl PathPart {
     /// This part of a path; `None` if the path is too short or the part empty.
-    pub(crate) fn of(self, path: &str) -> Option<&str> {
-        let path = path.strip_prefix('/').unwrap_or(path);
-        let part = match self {
-            Self::Segment(index) => path.split('/').nth(index)?,
-            Self::From(0) => path,
-            Self::From(index) => path.splitn(index + 1, '/').nth(index)?,
-        };
+    pub(crate) fn of(self, path: &str) -> Option<&[u8]> {
+        let path = path.as_bytes();
+        let mut rest = path.strip_prefix(b"/").unwrap_or(path);
+        let (Self::Segment(before) | Self::From(before)) = self;
+        for _ in 0..before {
+            rest = cut(rest).1?;
+        }
+        let part = if matches!(self, Self::Segment(_)) { cut(rest).0 } else { rest };
         (!part.is_empty()).then_some(part)
     }
 }
@@ -120,19 +121,32 @@ fn on_segment_border(prefix: &str, path: &str) -> bool {
 
 /// A capture takes one non-empty segment, `{*rest}` whatever is left, also nothing.
 fn fits(template: &[TemplateSegment], path: &str) -> bool {
-    let Some(path) = path.strip_prefix('/') else { return false };
-    let mut segments = path.split('/');
+    let mut rest = path.as_bytes().strip_prefix(b"/");
+    if rest.is_none() {
+        return false;
+    }
     for expected in template {
-        let fits = match expected {
-            TemplateSegment::Rest(_) => return true,
-            TemplateSegment::Literal(literal) => segments.next() == Some(literal),
-            TemplateSegment::Capture(_) => segments.next().is_some_and(|segment| !segment.is_empty()),
+        let next = rest.map(cut);
+        let fits = match (expected, next) {
+            (TemplateSegment::Rest(_), _) => return true,
+            (TemplateSegment::Literal(literal), Some((segment, _))) => segment == literal.as_bytes(),
+            (TemplateSegment::Capture(_), Some((segment, _))) => !segment.is_empty(),
+            (_, None) => false,
         };
         if !fits {
             return false;
         }
+        rest = next.and_then(|(_, after)| after);
     }
-    segments.next().is_none()
+    rest.is_none()
+}
+
+/// A path's first segment, and what comes after its slash. Bytes one by one: segments are too short for a searcher.
+fn cut(path: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match path.iter().position(|&byte| byte == b'/') {
+        Some(end) => (&path[..end], Some(&path[end + 1..])),
+        None => (path, None),
+    }
 }
 
 #[cfg(test)]
@@ -184,7 +198,7 @@ mod tests {
         let rules = RouteMatch { path_template: Some("/a/{id}/{*rest}".to_owned()), ..RouteMatch::default() };
         let matcher = Matcher::compile(&rules);
         let part = |name: &str| matcher.capture(name).and_then(|part| part.of("/a/7/b/c"));
-        assert_eq!((part("id"), part("rest"), part("other")), (Some("7"), Some("b/c"), None));
+        assert_eq!((part("id"), part("rest"), part("other")), (Some(&b"7"[..]), Some(&b"b/c"[..]), None));
         assert_eq!(PathPart::From(1).of("/a"), None);
     }
 

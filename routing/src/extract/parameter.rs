@@ -91,12 +91,12 @@ impl ParameterReader {
             HeadSource::Method => put(head.method().as_bytes()),
             HeadSource::Path(part) => {
                 if let Some(segment) = part.of(head.path()) {
-                    decoded(segment.as_bytes(), false, put);
+                    decoded(segment, false, put);
                 }
             }
             HeadSource::Query(name) => {
                 if let Some(value) = head.query().and_then(|query| query_value(query, name)) {
-                    decoded(value.as_bytes(), true, put);
+                    decoded(value, true, put);
                 }
             }
             HeadSource::Header(name) => head.header(name).into_iter().for_each(put),
@@ -111,11 +111,16 @@ impl ParameterReader {
 }
 
 /// The first value of a query parameter as sent; names are compared as sent.
-fn query_value<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query.split('&').find_map(|pair| match pair.split_once('=') {
-        Some((held, value)) => (held == name).then_some(value),
-        None => (pair == name).then_some(""),
-    })
+fn query_value<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
+    let end_of_pair = |rest: &[u8]| rest.iter().position(|&byte| byte == b'&');
+    let mut rest = query.as_bytes();
+    loop {
+        match rest.strip_prefix(name.as_bytes()) {
+            Some([b'=', value @ ..]) => return Some(&value[..end_of_pair(value).unwrap_or(value.len())]),
+            Some([] | [b'&', ..]) => return Some(&[]),
+            _ => rest = &rest[end_of_pair(rest)? + 1..],
+        }
+    }
 }
 
 /// Type and subtype in lower case (they compare without case, RFC 9110 §8.3.1), without parameters.

@@ -21,7 +21,9 @@
 //! behind heavy ones than it says.
 
 use crate::decide::CANDIDATES;
+use crate::live::Newcomer;
 use crate::select::eligible::{Eligible, below};
+
 use crate::select::shortlist::Shortlist;
 use crate::table::{InstanceEntry, RoutingTable};
 use foretide_predictor::blend::TierWeights;
@@ -51,6 +53,7 @@ pub struct Scan {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scorer<'a> {
     work_us: f64,
+    newcomer: Newcomer,
     consumer_key: u64,
     peers: &'a PeerTable,
     background_weight: f64,
@@ -63,6 +66,7 @@ impl<'a> Scorer<'a> {
         let start = TierWeights::START;
         Self {
             work_us,
+            newcomer: Newcomer::of(work_us),
             consumer_key,
             peers: &table.peers,
             background_weight: relative(table.weights.baseline, start.baseline),
@@ -75,7 +79,7 @@ impl<'a> Scorer<'a> {
         let in_flight = entry.live.in_flight().requests;
         let mut cost_us = self.work_us;
         if in_flight >= entry.concurrency {
-            cost_us += EXTERNALITY * waiting_us(entry, in_flight, self.work_us);
+            cost_us += EXTERNALITY * waiting_us(entry, in_flight, self.newcomer);
         }
         cost_us += self.background_weight * share(entry.background) * self.work_us;
         let mut factor = f64::from(entry.live.slowness()) / warmth;
@@ -89,10 +93,10 @@ impl<'a> Scorer<'a> {
 }
 
 /// `I(x) · (n − k) / ((n − 1) · k)` for `in_flight = n − 1 ≥ k`.
-fn waiting_us(entry: &InstanceEntry, in_flight: u32, work_us: f64) -> f64 {
+fn waiting_us(entry: &InstanceEntry, in_flight: u32, newcomer: Newcomer) -> f64 {
     let slots = f64::from(entry.concurrency.max(1));
     let others = f64::from(in_flight.max(1));
-    entry.live.interference_us(work_us) * (others + 1.0 - slots) / (others * slots)
+    entry.live.interference_us(newcomer) * (others + 1.0 - slots) / (others * slots)
 }
 
 /// Weight as a share of where it started, 0 to 1; NaN is 0.
@@ -110,25 +114,30 @@ fn share(value: f32) -> f64 {
 pub(crate) fn scan(scan: &Scan, scorer: &Scorer<'_>, eligible: &Eligible<'_>, chance: u64) -> Shortlist {
     let mut list = Shortlist::new(chance);
     let count = eligible.all().len();
-    let mut offer = |index: usize| {
-        if eligible.allows(index) {
-            let entry = &eligible.all()[index];
-            let (score, in_flight) = scorer.score(entry, eligible.warmth(entry));
-            list.offer(index, score, in_flight);
-        }
-    };
     if count <= FULL_SCAN {
-        (0..count).for_each(offer);
+        consider(&mut list, scorer, eligible, 0..count);
         return list;
     }
-    scan.best.iter().map(|best| best.load(Relaxed)).filter(|&index| index < count).for_each(&mut offer);
+    let best = scan.best.iter().map(|best| best.load(Relaxed)).filter(|&index| index < count);
     let start = scan.cursor.fetch_add(WINDOW, Relaxed);
-    (0..WINDOW).map(|step| start.wrapping_add(step) % count).for_each(&mut offer);
-    let mut draw = chance;
-    for _ in 0..RANDOM {
-        draw = mix(draw);
-        offer(below(draw, count));
-    }
+    let window = (0..WINDOW).map(|step| start.wrapping_add(step) % count);
+    let draws = std::iter::successors(Some(mix(chance)), |&draw| Some(mix(draw)));
+    let random = draws.take(RANDOM).map(|draw| below(draw, count));
+    consider(&mut list, scorer, eligible, best.chain(window).chain(random));
     list.indices().zip(&scan.best).for_each(|(index, best)| best.store(index, Relaxed));
     list
+}
+
+/// Scores these instances, as far as the try may use them.
+fn consider(
+    list: &mut Shortlist,
+    scorer: &Scorer<'_>,
+    eligible: &Eligible<'_>,
+    indices: impl Iterator<Item = usize>,
+) {
+    indices.filter(|&index| eligible.allows(index)).for_each(|index| {
+        let entry = &eligible.all()[index];
+        let (score, in_flight) = scorer.score(entry, eligible.warmth(entry));
+        list.offer(index, score, in_flight);
+    });
 }

@@ -11,7 +11,7 @@ use foretide_predictor::hash::mix;
 /// At most [`CANDIDATES`] instances by ascending score.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shortlist {
-    places: [Option<Place>; CANDIDATES],
+    places: [Place; CANDIDATES],
     chance: u64,
 }
 
@@ -22,33 +22,41 @@ struct Place {
     in_flight: u32,
 }
 
+impl Place {
+    /// Nobody: every finite score beats it.
+    const EMPTY: Self = Self { index: usize::MAX, score: f64::INFINITY, in_flight: u32::MAX };
+
+    fn is_taken(&self) -> bool {
+        self.score < f64::INFINITY
+    }
+}
+
 impl Shortlist {
     /// Empty; `chance` breaks ties.
     pub(crate) fn new(chance: u64) -> Self {
-        Self { places: [None; CANDIDATES], chance }
+        Self { places: [Place::EMPTY; CANDIDATES], chance }
     }
 
     /// Considers an instance. A score that is not a finite number is not considered, nor is one already listed.
+    #[inline]
     pub(crate) fn offer(&mut self, index: usize, score: f64, in_flight: u32) {
-        let place = Place { index, score, in_flight };
-        let enters = self.places[CANDIDATES - 1].is_none_or(|last| self.beats(place, last));
-        if !score.is_finite() || !enters || self.places.iter().flatten().any(|held| held.index == index) {
+        // Most of a large pool ends here; NaN compares false.
+        if score <= self.places[CANDIDATES - 1].score {
+            self.insert(Place { index, score, in_flight });
+        }
+    }
+
+    fn insert(&mut self, place: Place) {
+        let listed = self.places.iter().any(|held| held.index == place.index);
+        if listed || !place.score.is_finite() || !self.beats(place, self.places[CANDIDATES - 1]) {
             return;
         }
-        let mut moving = place;
-        for slot in 0..CANDIDATES {
-            match self.places[slot] {
-                Some(held) if !self.beats(moving, held) => {}
-                Some(held) => {
-                    self.places[slot] = Some(moving);
-                    moving = held;
-                }
-                None => {
-                    self.places[slot] = Some(moving);
-                    return;
-                }
-            }
+        let mut slot = CANDIDATES - 1;
+        while slot > 0 && self.beats(place, self.places[slot - 1]) {
+            self.places[slot] = self.places[slot - 1];
+            slot -= 1;
         }
+        self.places[slot] = place;
     }
 
     fn beats(&self, a: Place, b: Place) -> bool {
@@ -63,18 +71,18 @@ impl Shortlist {
 
     /// Index of the best; `None`: nobody had a usable score.
     pub(crate) fn best(&self) -> Option<usize> {
-        self.places[0].map(|place| place.index)
+        self.places[0].is_taken().then_some(self.places[0].index)
     }
 
     /// Indices, best first.
     pub(crate) fn indices(&self) -> impl Iterator<Item = usize> {
-        self.places.into_iter().flatten().map(|place| place.index)
+        self.places.into_iter().filter(Place::is_taken).map(|place| place.index)
     }
 
     /// For the decision record.
     pub(crate) fn candidates(&self, instances: &[InstanceEntry]) -> [Option<Candidate>; CANDIDATES] {
         self.places.map(|place| {
-            place.map(|place| Candidate {
+            place.is_taken().then(|| Candidate {
                 instance: instances[place.index].id,
                 score_us: place.score as f32,
                 in_flight: place.in_flight,
