@@ -318,14 +318,6 @@ impl<'w> Sim<'w> {
     fn observe(&mut self, job: usize, outcome: Ending, attained_us: f64, status: u16, retried: bool) {
         let held = &self.jobs[job];
         let upstream_us = self.now.since(held.sent_at).as_micros() as u64;
-        let table = self.controller.table();
-        if let Some(entry) = table
-            .pools
-            .get(held.arrival.facts.pool.index())
-            .and_then(|pool| pool.instances.iter().find(|entry| entry.id == held.decision.instance))
-        {
-            entry.live.observe_latency(upstream_us as f64, self.now);
-        }
         let observation = Observation {
             arrived_at: held.arrival.at,
             finished_at: self.now,

@@ -157,7 +157,8 @@ impl LiveLoad {
         self.latency.read_us(now)
     }
 
-    /// A request came back after so many microseconds. Any thread; what is not finite or negative is ignored.
+    /// A request came back after so many microseconds; [`Ticket::finish`] says so. Any thread; what is not finite or
+    /// negative is ignored.
     pub fn observe_latency(&self, latency_us: f64, now: Timestamp) {
         self.latency.observe(latency_us, now);
     }
@@ -170,6 +171,7 @@ pub struct Ticket {
     live: Arc<LiveLoad>,
     work_us: u64,
     concurrency: u32,
+    taken_at: Timestamp,
     served_at_start: u64,
 }
 
@@ -182,13 +184,15 @@ impl Ticket {
         live.buckets[bucket_of(work_us)].add(work_us);
         live.taken.fetch_add(1, Relaxed);
         live.taken_work_us.fetch_add(work_us, Relaxed);
-        Self { live: Arc::clone(live), work_us, concurrency, served_at_start }
+        Self { live: Arc::clone(live), work_us, concurrency, taken_at: now, served_at_start }
     }
 
     /// Ends the request in good order and returns its measured work in microseconds *with waiting taken off*: the
     /// service it attained under processor sharing, i.e. the integral of min(1, k / n(t)) over its stay, at the
-    /// instance's own speed.
+    /// instance's own speed. Its whole stay goes into the peak latency. A ticket that is only dropped leaves that alone:
+    /// an instance that refuses connections at once must not look fast.
     pub fn finish(self, now: Timestamp) -> f64 {
+        self.live.observe_latency(now.since(self.taken_at).as_micros() as f64, now);
         let served = self.live.clock.advance(now, self.live.total.read().0, self.concurrency);
         clock::between_us(self.served_at_start, served)
     }
@@ -247,6 +251,9 @@ mod tests {
         assert_eq!(first.finish(at(130)), 20.0);
         // At half speed for 20, then alone for 20.
         assert_eq!(second.finish(at(150)), 30.0);
+        assert_eq!(live.peak_latency_us(at(150)), 40.0, "the longer of 30 and 40 µs");
+        drop(Ticket::take(&live, 5.0, 1, at(160)));
+        assert_eq!(live.peak_latency_us(at(160)), 40.0, "a broken try has no latency");
         // Two slots: nobody waits.
         let pair = [Ticket::take(&live, 5.0, 2, at(200)), Ticket::take(&live, 5.0, 2, at(200))];
         assert_eq!(pair.map(|ticket| ticket.finish(at(240))), [40.0, 40.0]);
