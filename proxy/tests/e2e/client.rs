@@ -84,6 +84,6 @@ pub(crate) fn within<T>(patience: Duration, what: &str, mut look: impl FnMut() -
             return seen;
         }
         assert!(began.elapsed() < patience, "waited {patience:?} in vain: {what}");
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::park_timeout(LOOK_EVERY);
     }
 }

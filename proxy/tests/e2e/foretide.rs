@@ -169,7 +169,7 @@ impl Drop for Foretide {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::park_timeout(Duration::from_millis(50));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
