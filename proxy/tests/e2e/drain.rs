@@ -91,7 +91,8 @@ fn sigterm_under_load_finishes_what_is_in_flight_and_leaves_no_orphan() {
 fn post_drain_is_seen_by_health_checks_before_the_end() {
     let _turn = turn::take();
     let folder = tempfile::tempdir().expect("a folder");
-    let producers = [Producer::start(0.15)];
+    // Slow enough that the drain outlasts all that is asked meanwhile, also on an idle machine.
+    let producers = [Producer::start(0.06)];
     let mut foretide = Foretide::with(folder.path(), &config(&endpoints(&producers)));
     let admin = foretide.admin.to_string();
     let healthcheck = |arguments: &[&str]| {
