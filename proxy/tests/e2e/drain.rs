@@ -92,7 +92,7 @@ fn post_drain_is_seen_by_health_checks_before_the_end() {
     let _turn = turn::take();
     let folder = tempfile::tempdir().expect("a folder");
     // Slow enough that the drain outlasts all that is asked meanwhile, also on an idle machine.
-    let producers = [Producer::start(0.06)];
+    let producers = [Producer::start(0.1)];
     let mut foretide = Foretide::with(folder.path(), &config(&endpoints(&producers)));
     let admin = foretide.admin.to_string();
     let healthcheck = |arguments: &[&str]| {

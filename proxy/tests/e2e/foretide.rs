@@ -195,7 +195,7 @@ pub(crate) const HEAD: &str = r#"version = 1
 listen = ["127.0.0.1:0"]
 threads = 2
 state_dir = "state"
-drain_timeout = "20s"
+drain_timeout = "60s"
 [admin]
 listen = "127.0.0.1:0"
 [access_log]
