@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long)]
     json: bool,
     /// Mean requests a second.
-    #[arg(long, default_value_t = 40.0)]
+    #[arg(long, default_value_t = 24.0)]
     rate: f64,
     /// Seed of traffic and choices.
     #[arg(long, default_value_t = 7)]

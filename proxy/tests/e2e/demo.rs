@@ -42,7 +42,7 @@ fn starts_for_what_is_coming(words: &str) -> bool {
 fn the_fleet_grows_for_what_is_coming_and_nobody_gets_an_error() {
     let _turn = turn::take();
     let folder = tempfile::tempdir().expect("a folder");
-    // Unoptimised producers cost twice as much: at the usual 40 requests a second they would fill a small machine.
+    // The usual rate, said here because unoptimised producers at much more would fill a small machine.
     let arguments =
         ["demo", "--headless", "--duration", "30s", "--rate", "24", "--report", "out.html", "--json"];
     let output = run(folder.path(), &arguments);
