@@ -6,8 +6,8 @@
 
 use crate::extract::{RequestHead, jwt};
 use crate::settings::ConsumerSource;
+use core::net::IpAddr;
 use foretide_predictor::hash;
-use std::net::IpAddr;
 
 /// Sources in order.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! A request head made of owned strings, for the simulator, replay and tests.
 
 use crate::extract::RequestHead;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// A head without a connection.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -22,10 +22,10 @@ use crate::extract::consumer::ConsumerReader;
 use crate::extract::matching::Matcher;
 use crate::extract::parameter::{ParameterReader, Slot};
 use crate::settings::{ParameterKind, ParameterSource, RouteSettings, RoutingSettings};
+use core::net::IpAddr;
 use foretide_predictor::cost::query::{CATEGORIES, CostQuery, NUMBERS};
 use foretide_predictor::hash;
 use foretide_predictor::id::{PoolId, RouteId};
-use std::net::IpAddr;
 
 /// What extraction reads of a request; implemented by the engine's request and by the simulator's.
 pub trait RequestHead {
