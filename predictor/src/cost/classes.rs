@@ -70,16 +70,7 @@ impl CostClasses {
 
     /// Class of a cost; not a number counts as light.
     pub(crate) fn class_of(&self, work_us: f64) -> CostClass {
-        let [light, medium, heavy] = self.borders_us();
-        if work_us > heavy {
-            CostClass::Huge
-        } else if work_us > medium {
-            CostClass::Heavy
-        } else if work_us > light {
-            CostClass::Medium
-        } else {
-            CostClass::Light
-        }
+        CostClass::between(self.borders_us(), work_us)
     }
 
     /// Upper ends of light, medium and heavy, µs.

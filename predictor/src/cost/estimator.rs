@@ -28,6 +28,8 @@ pub struct CostPrediction {
     pub features: Features,
     /// The answer.
     pub estimate: CostEstimate,
+    /// Expected natural log of the work in microseconds: the median's, not the mean's.
+    pub log_mean: f64,
     /// True when a model was there but its answer was unusable (NaN, infinite, absurd).
     pub model_failed: bool,
 }
@@ -56,7 +58,8 @@ pub fn predict(
     let answered = model.and_then(|model| from_model(table, model, query, &features));
     let model_failed = model.is_some() && answered.is_none();
     let answer = answered.unwrap_or_else(|| from_means(table, &known));
-    CostPrediction { features, estimate: answer.estimate(table), model_failed }
+    let log_mean = answer.log_centre;
+    CostPrediction { features, estimate: answer.estimate(table), log_mean, model_failed }
 }
 
 fn from_model(table: &KeyTable, model: &CostModel, query: &CostQuery, features: &Features) -> Option<Answer> {

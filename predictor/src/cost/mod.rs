@@ -1,5 +1,6 @@
 //! Tier 2: what will this request cost?
 
+pub mod backtest;
 mod cells;
 mod classes;
 pub mod codec;

@@ -66,6 +66,21 @@ pub enum CostClass {
     Huge,
 }
 
+impl CostClass {
+    /// Class of a cost between these upper ends of light, medium and heavy; not a number counts as light.
+    pub fn between(borders: [f64; 3], cost: f64) -> Self {
+        if cost > borders[2] {
+            Self::Huge
+        } else if cost > borders[1] {
+            Self::Heavy
+        } else if cost > borders[0] {
+            Self::Medium
+        } else {
+            Self::Light
+        }
+    }
+}
+
 /// Which knowledge an estimate rests on, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
