@@ -95,7 +95,8 @@ pub enum ArrivalShape {
         /// 0 to 1.
         amplitude: f64,
     },
-    /// Counts from a file: CSV with a header, a column `count` of requests per step.
+    /// Counts from a file: CSV (also gzipped) with a header, a column `count`, `y` or `requests` of requests
+    /// per step.
     TraceCsv {
         /// The file.
         path: PathBuf,

@@ -69,9 +69,17 @@ pub struct Recording {
 /// # Errors
 /// The file cannot be read or its compression is broken.
 pub fn read_file(path: &Path, range: RowRange) -> io::Result<Recording> {
+    read(open(path)?, range)
+}
+
+/// Opens a file to be read as text; `.gz` is seen by its content, not its name.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     let mut file = BufReader::new(File::open(path)?);
     let zipped = file.fill_buf()?.starts_with(&[0x1f, 0x8b]);
-    if zipped { read(BufReader::new(MultiGzDecoder::new(file)), range) } else { read(file, range) }
+    Ok(if zipped { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) })
 }
 
 /// Reads a recording.

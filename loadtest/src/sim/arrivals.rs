@@ -16,6 +16,7 @@ use rand::RngExt as _;
 use rand_distr::{Distribution as _, Exp1, LogNormal, Pareto};
 use rand_pcg::Pcg64Mcg;
 
+use crate::replay::recording;
 use crate::sim::run::{Arrival, Disturbance, World};
 use crate::stream;
 
@@ -174,12 +175,16 @@ fn thin(length_s: f64, most: f64, rate: impl Fn(f64) -> f64, rng: &mut Pcg64Mcg)
     times
 }
 
+/// Names that recordings of load use for requests per step.
+const COUNT_COLUMNS: [&str; 3] = ["count", "y", "requests"];
+
 fn read_counts(file: &str) -> Result<Vec<f64>, ScenarioError> {
     let broken = |why: String| ScenarioError::Trace { file: file.to_owned(), why };
-    let mut reader = csv::Reader::from_path(file).map_err(|error| broken(error.to_string()))?;
+    let opened = recording::open(file.as_ref()).map_err(|error| broken(error.to_string()))?;
+    let mut reader = csv::Reader::from_reader(opened);
     let heads = reader.headers().map_err(|error| broken(error.to_string()))?.clone();
-    let column =
-        heads.iter().position(|head| head == "count").ok_or_else(|| broken("no column 'count'".into()))?;
+    let column = (heads.iter().position(|head| COUNT_COLUMNS.contains(&head.trim())))
+        .ok_or_else(|| broken(format!("no column {}", COUNT_COLUMNS.join(", "))))?;
     reader
         .records()
         .map(|record| {
@@ -285,6 +290,16 @@ mod tests {
         assert_eq!(times, draw());
         // 20,000 expected, standard deviation 141.
         assert!((times.len() as f64 - 20_000.0).abs() < 700.0, "{}", times.len());
+    }
+
+    #[test]
+    fn traces_may_be_recordings_of_load() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        std::fs::write(path, "unique_id,ds,y\na,2024-01-01 00:00:00,3\na,2024-01-01 00:01:00,4.5\n").unwrap();
+        assert_eq!(read_counts(path).unwrap(), [3.0, 4.5]);
+        std::fs::write(path, "ds,load\n1,2\n").unwrap();
+        assert!(read_counts(path).unwrap_err().to_string().contains("count, y, requests"));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use http::HeaderValue;
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
+use crate::clock::Moment;
 use crate::engine::access_line::{Flag, Line, LineHead, LineRoute, LineTry};
 use crate::engine::metrics::RouteMetrics;
 use crate::engine::shared::Shared;
@@ -30,6 +31,9 @@ pub(super) const MOST_TRIES: usize = 16;
 /// Status of a request whose client went away before it was answered; nginx's, as there is no official one.
 pub(super) const CLIENT_GONE: u16 = 499;
 
+/// The time of every so many-th prediction is measured: it varies little, and two looks at the clock cost a tenth of it.
+const PREDICTIONS_TIMED: u64 = 16;
+
 /// One request.
 pub(super) struct RequestContext {
     pub(super) shared: Arc<Shared>,
@@ -37,7 +41,10 @@ pub(super) struct RequestContext {
     pub(super) deadline: Option<Instant>,
     pub(super) flag: Flag,
     pub(super) routed: Option<Routed>,
-    arrived_at: Timestamp,
+    arrived: Moment,
+    /// The last reading of the clock. What follows within microseconds of it takes it for now.
+    latest: Moment,
+    sampled: bool,
     head: Option<LineHead>,
     tries: usize,
     tried: Tried,
@@ -128,9 +135,12 @@ impl Drop for InFlight {
 impl RequestContext {
     /// A head was read.
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        shared.stats.request_started();
+        let number = shared.stats.request_started();
+        let arrived = shared.clock.read();
         Self {
-            arrived_at: shared.clock.now(),
+            arrived,
+            latest: arrived,
+            sampled: number.is_multiple_of(PREDICTIONS_TIMED),
             shared,
             request_id: HeaderValue::from_static("-"),
             deadline: None,
@@ -144,6 +154,19 @@ impl RequestContext {
         }
     }
 
+    /// Reads the clock; from here on this is now.
+    pub(super) fn read_clock(&mut self) -> Moment {
+        self.latest = self.shared.clock.read();
+        self.latest
+    }
+
+    /// The whole request must be over so long after it came.
+    pub(super) fn limit_to(&mut self, limit: Duration) -> Instant {
+        let deadline = Instant::from_std(self.arrived.instant) + limit;
+        self.deadline = Some(deadline);
+        deadline
+    }
+
     /// Takes from the head what is needed to the end.
     pub(super) fn begin(&mut self, session: &Session) {
         self.request_id = headers::request_id(session, &self.shared.chance);
@@ -155,16 +178,21 @@ impl RequestContext {
     /// A route took it: predicts, once.
     pub(super) fn route(&mut self, table: Arc<RoutingTable>, facts: RequestFacts) {
         let metrics = self.shared.metrics.route(&table, facts.route, facts.pool);
-        let before = self.shared.clock.now();
-        let prediction = predict(&table, &facts, before);
-        self.shared.metrics.predicted_in(self.shared.clock.now().since(before));
+        let before = self.sampled.then(std::time::Instant::now);
+        let prediction = predict(&table, &facts, self.latest.stamp);
+        if let Some(before) = before {
+            self.shared.metrics.predicted_in(before.elapsed());
+        }
         metrics.cost_predicted.record(prediction.estimate.work_us.mean() / 1e6);
         self.routed = Some(Routed { table, facts, prediction, metrics, current: None, last: None });
     }
 
     /// Decides and takes the cost on. `None`: the pool has no instance.
     pub(super) fn choose(&mut self) -> Option<Chosen> {
-        let now = self.shared.clock.now();
+        if self.tries > 0 {
+            self.read_clock();
+        }
+        let now = self.latest.stamp;
         let left = self.time_left();
         let routed = self.routed.as_mut()?;
         if self.tries > 0 {
@@ -209,9 +237,12 @@ impl RequestContext {
         Some(&self.pool()?.settings.upstream)
     }
 
-    /// The instance has got the request, or is about to.
-    pub(super) fn sent(&mut self) {
-        let now = self.shared.clock.now();
+    /// The instance has got the request, or is about to. On a kept connection that is as soon as it is chosen.
+    pub(super) fn sent(&mut self, reused: bool) {
+        if reused {
+            return;
+        }
+        let now = self.read_clock().stamp;
         if let Some(current) = self.current() {
             current.sent_at = now;
         }
@@ -226,7 +257,7 @@ impl RequestContext {
 
     /// The instance's last byte is here: its work is over, however slowly the client reads.
     pub(super) fn upstream_done(&mut self) {
-        let at = self.shared.clock.now();
+        let at = self.read_clock().stamp;
         if let Some(current) = self.current()
             && let Some(ticket) = current.ticket.take()
         {
@@ -238,23 +269,25 @@ impl RequestContext {
         self.routed.as_mut()?.current.as_mut()
     }
 
-    /// What is left of the request's own time; zero when it is over.
+    /// What was left of the request's own time at the last look at the clock; zero when it is over.
     pub(super) fn time_left(&self) -> Option<Duration> {
-        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        self.deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::from_std(self.latest.instant)))
     }
 
-    /// When the first byte of the response is due.
+    /// When the first byte of the response is due, if the request has just been sent.
     pub(super) fn first_byte_due(&self) -> Option<Instant> {
-        let due = Instant::now() + self.upstream()?.first_byte_timeout;
+        let due = Instant::from_std(self.latest.instant) + self.upstream()?.first_byte_timeout;
         Some(self.deadline.map_or(due, |deadline| due.min(deadline)))
     }
 
     /// Whether another try is allowed now, by attempts, by the request's time and by the pool's budget. Draws on it.
-    pub(super) fn may_retry(&self) -> bool {
+    pub(super) fn may_retry(&mut self) -> bool {
+        let now = self.read_clock().stamp;
         let Some(pool) = self.pool() else { return false };
         let attempts = (pool.settings.retry.attempts as usize).min(MOST_TRIES);
         let in_time = self.time_left().is_none_or(|left| !left.is_zero());
-        self.tries < attempts && in_time && pool.retry_budget.withdraw(self.shared.clock.now())
+        self.tries < attempts && in_time && pool.retry_budget.withdraw(now)
     }
 
     /// A kept-alive connection had been closed by the instance just before we used it. That is nobody's failure, and
@@ -270,9 +303,9 @@ impl RequestContext {
         true
     }
 
-    /// Ends the current try and tells the controller. `retried`: another one follows.
+    /// Ends the current try as of the last look at the clock and tells the controller. `retried`: another one follows.
     pub(super) fn conclude(&mut self, outcome: Outcome, retried: bool) {
-        let now = self.shared.clock.now();
+        let now = self.latest.stamp;
         let Some(routed) = self.routed.as_mut() else { return };
         let Some(mut current) = routed.current.take() else { return };
         let by_status = if current.status >= 500 { Outcome::ProducerError } else { Outcome::Ok };
@@ -289,7 +322,7 @@ impl RequestContext {
         let attained_us = if complete && current.status != 101 { done.attained_us } else { 0.0 };
         let upstream_us = done.at.since(current.sent_at).as_micros() as u64;
         self.shared.ring.push(Observation {
-            arrived_at: self.arrived_at,
+            arrived_at: self.arrived.stamp,
             finished_at: done.at,
             pool: routed.facts.pool,
             query: routed.facts.query,
@@ -327,12 +360,12 @@ impl RequestContext {
         if status >= 500 { Outcome::ProducerError } else { Outcome::Ok }
     }
 
-    /// Counts and writes the line. Only the first call does anything.
+    /// Counts and writes the line, as of the last look at the clock. Only the first call does anything.
     pub(super) fn finish(&mut self, end: &End) {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
-        let took = self.shared.clock.now().since(self.arrived_at);
+        let took = self.latest.stamp.since(self.arrived.stamp);
         let metrics = match &self.routed {
             Some(routed) => &routed.metrics,
             None => self.shared.metrics.unrouted(),
@@ -343,7 +376,7 @@ impl RequestContext {
         let line = Line {
             head,
             request_id: self.request_id.clone(),
-            arrived_at: self.arrived_at,
+            arrived_at: self.arrived.stamp,
             duration_us: took.as_micros() as u64,
             status: end.status,
             flag: self.flag,
@@ -368,6 +401,7 @@ impl RequestContext {
 impl Drop for RequestContext {
     fn drop(&mut self) {
         if !self.finished {
+            self.read_clock();
             let over = watch::expired() || self.time_left().is_some_and(|left| left.is_zero());
             let status =
                 self.routed.as_ref().and_then(|routed| routed.current.as_ref()).map_or(0, |try_| try_.status);

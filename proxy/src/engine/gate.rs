@@ -87,7 +87,12 @@ impl ServerApp for Gate {
         if self.is_http2(&mut stream, shutdown).await? {
             return self.http2.process_new(stream, shutdown).await;
         }
-        watch::guard(self.shared.idle_until(), self.http1.process_new(stream, shutdown)).await.flatten()
+        watch::guard(
+            self.shared.idle_until(self.shared.clock.read()),
+            self.http1.process_new(stream, shutdown),
+        )
+        .await
+        .flatten()
     }
 
     async fn cleanup(&self) {
@@ -112,7 +117,7 @@ impl Gate {
         let mut shutdown = shutdown.clone();
         tokio::select! {
             biased;
-            peeked = timeout_at(self.shared.idle_until(), stream.try_peek(&mut letters)) => {
+            peeked = timeout_at(self.shared.idle_until(self.shared.clock.read()), stream.try_peek(&mut letters)) => {
                 peeked.ok()?.ok().map(|possible| possible && &letters == b"PRI")
             }
             () = async {
@@ -139,7 +144,11 @@ impl HttpServerApp for Streams {
     ) -> Option<ReusedHttpStream> {
         let is_h2 = session.is_http2();
         let work = self.proxy.process_new_http(session, shutdown);
-        if is_h2 { watch::guard(self.shared.idle_until(), work).await.flatten() } else { work.await }
+        if is_h2 {
+            watch::guard(self.shared.idle_until(self.shared.clock.read()), work).await.flatten()
+        } else {
+            work.await
+        }
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

@@ -62,16 +62,17 @@ impl Hooks {
 
 #[async_trait]
 impl ProxyHttp for Hooks {
-    type CTX = RequestContext;
+    /// Boxed: Pingora moves it several times a request, and it has a kilobyte and more.
+    type CTX = Box<RequestContext>;
 
-    fn new_ctx(&self) -> RequestContext {
-        RequestContext::new(self.shared.clone())
+    fn new_ctx(&self) -> Box<RequestContext> {
+        Box::new(RequestContext::new(self.shared.clone()))
     }
 
     /// None: the default one would compress nothing, at a price.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<RequestContext>) -> Result<bool> {
         watch::begin();
         watch::cut_at(None);
         ctx.begin(session);
@@ -83,11 +84,11 @@ impl ProxyHttp for Hooks {
             return Ok(true);
         };
         if let Some(limit) = table.routes.route(facts.route).request_timeout {
-            let deadline = Instant::now() + limit;
-            ctx.deadline = Some(deadline);
-            watch::cut_at(Some(deadline + BACKSTOP));
+            watch::cut_at(Some(ctx.limit_to(limit) + BACKSTOP));
         }
-        read_body(session, &table, &mut facts).await?;
+        if read_body(session, &table, &mut facts).await? {
+            ctx.read_clock();
+        }
         let ready = table.pools.get(facts.pool.index()).is_some_and(|pool| !pool.instances.is_empty());
         ctx.route(table, facts);
         if !ready {
@@ -98,7 +99,11 @@ impl ProxyHttp for Hooks {
         Ok(!ready)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ctx: &mut Box<RequestContext>,
+    ) -> Result<Box<HttpPeer>> {
         if ctx.time_left().is_some_and(|left| left.is_zero()) {
             return Error::e_explain(ErrorType::HTTPStatus(504), "no time left for a try");
         }
@@ -115,13 +120,13 @@ impl ProxyHttp for Hooks {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _reused: bool,
+        reused: bool,
         peer: &HttpPeer,
         socket: RawFd,
         _digest: Option<&Digest>,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
-        ctx.sent();
+        ctx.sent(reused);
         if peer.options.alpn.get_max_http_version() == 1
             && let Some(due) = ctx.first_byte_due()
         {
@@ -134,7 +139,7 @@ impl ProxyHttp for Hooks {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         headers::forward(session, request, &ctx.request_id)
     }
@@ -142,13 +147,16 @@ impl ProxyHttp for Hooks {
     async fn request_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         _end_of_stream: bool,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         // The first byte is due so long after the request was sent, and it is still being sent.
-        if let Some(due) = ctx.first_byte_due() {
-            watch::postpone_shut_down(due);
+        if body.is_some() {
+            ctx.read_clock();
+            if let Some(due) = ctx.first_byte_due() {
+                watch::postpone_shut_down(due);
+            }
         }
         Ok(())
     }
@@ -157,7 +165,7 @@ impl ProxyHttp for Hooks {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         let status = response.status.as_u16();
         let upgraded = status == 101;
@@ -177,7 +185,7 @@ impl ProxyHttp for Hooks {
         _session: &mut Session,
         _body: &mut Option<Bytes>,
         end_of_stream: bool,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> Result<Option<Duration>> {
         if end_of_stream {
             ctx.upstream_done();
@@ -190,7 +198,7 @@ impl ProxyHttp for Hooks {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
         mut error: Box<Error>,
     ) -> Box<Error> {
         let again = ctx.may_retry();
@@ -205,10 +213,11 @@ impl ProxyHttp for Hooks {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
         client_reused: bool,
     ) -> Box<Error> {
-        watch::cut_at(ctx.deadline.map(|deadline| deadline.max(Instant::now()) + BACKSTOP));
+        let now = Instant::from_std(ctx.read_clock().instant);
+        watch::cut_at(ctx.deadline.map(|deadline| deadline.max(now) + BACKSTOP));
         let by_upstream = *error.esource() == ErrorSource::Upstream;
         let repeatable = by_upstream
             && !watch::expired()
@@ -231,7 +240,7 @@ impl ProxyHttp for Hooks {
         &self,
         session: &mut Session,
         error: &Error,
-        ctx: &mut RequestContext,
+        ctx: &mut Box<RequestContext>,
     ) -> FailToProxy {
         let verdict = judge(error, watch::expired());
         ctx.flag = verdict.flag;
@@ -245,11 +254,12 @@ impl ProxyHttp for Hooks {
         FailToProxy { error_code: verdict.status, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<RequestContext>) {
         let outcome = match error {
             None => ctx.outcome_by_status(),
             Some(error) => judge(error, watch::expired()).outcome,
         };
+        let now = ctx.read_clock();
         ctx.conclude(outcome, false);
         let answered = session.response_written().map_or(CLIENT_GONE, |head| head.status.as_u16());
         ctx.finish(&End {
@@ -257,18 +267,18 @@ impl ProxyHttp for Hooks {
             bytes_received: session.body_bytes_read() as u64,
             bytes_sent: session.body_bytes_sent() as u64,
         });
-        watch::cut_at(Some(self.shared.idle_until()));
+        watch::cut_at(Some(self.shared.idle_until(now)));
     }
 
     /// The access log has it, once.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &RequestContext, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Box<RequestContext>, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _ctx: &RequestContext,
+        _ctx: &Box<RequestContext>,
         _error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {
@@ -282,10 +292,11 @@ fn answered(session: &Session) -> bool {
 }
 
 /// Reads the body for the fields that the route wants from it, if it says that it is small enough to be sent again.
-async fn read_body(session: &mut Session, table: &RoutingTable, facts: &mut RequestFacts) -> Result<()> {
+/// True: it took its time.
+async fn read_body(session: &mut Session, table: &RoutingTable, facts: &mut RequestFacts) -> Result<bool> {
     let limit = table.routes.body_limit(facts.route).min(REPLAYABLE);
     if limit == 0 {
-        return Ok(());
+        return Ok(false);
     }
     let head = session.req_header();
     let announced = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -293,7 +304,7 @@ async fn read_body(session: &mut Session, table: &RoutingTable, facts: &mut Requ
     if !announced.is_some_and(|length: usize| (1..=limit).contains(&length))
         || head.headers.contains_key(EXPECT)
     {
-        return Ok(());
+        return Ok(false);
     }
     session.as_mut().enable_retry_buffering();
     let whole = timeout(BODY_WAIT, async {
@@ -303,10 +314,10 @@ async fn read_body(session: &mut Session, table: &RoutingTable, facts: &mut Requ
     match whole.await {
         Ok(read) => read.map_err(Error::into_down)?,
         // What has come is kept and will be sent; the rest follows it.
-        Err(_too_slow) => return Ok(()),
+        Err(_too_slow) => return Ok(true),
     }
     if let Some(body) = session.as_ref().get_retry_buffer() {
         table.routes.read_body(facts, &body);
     }
-    Ok(())
+    Ok(true)
 }

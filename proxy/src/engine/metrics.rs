@@ -43,7 +43,11 @@ pub(super) fn describe() {
     describe_gauge!(IN_FLIGHT, "Requests at instances now");
     describe_histogram!(COST_PREDICTED, Unit::Seconds, "Predicted work of a request");
     describe_histogram!(COST_ACTUAL, Unit::Seconds, "Measured work of a request, waiting taken off");
-    describe_histogram!(PREDICTION_DURATION, Unit::Seconds, "Time spent on predicting one request");
+    describe_histogram!(
+        PREDICTION_DURATION,
+        Unit::Seconds,
+        "Time spent on predicting one request; one in 16 is timed"
+    );
     describe_counter!(FALLBACKS, "Decisions made without all tiers, by reason");
     describe_counter!(RETRIES, "Second and later tries");
     describe_counter!(LOG_DROPPED, "Access log lines dropped because the writer could not keep up");

@@ -8,7 +8,7 @@ use foretide_conf::settings::Settings;
 use foretide_routing::table::RoutingTable;
 use tokio::time::Instant;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::engine::access_log::LogQueue;
 use crate::engine::chance::Chance;
 use crate::engine::connect::Resolver;
@@ -56,7 +56,7 @@ impl Shared {
 
     /// When a connection without a whole request head is cut off: the idle time for its first byte, and as much again
     /// for the rest.
-    pub(super) fn idle_until(&self) -> Instant {
-        Instant::now() + 2 * self.settings.load().server.client_idle_timeout
+    pub(super) fn idle_until(&self, now: Moment) -> Instant {
+        Instant::from_std(now.instant) + 2 * self.settings.load().server.client_idle_timeout
     }
 }

@@ -46,9 +46,10 @@ impl EngineStats {
         self.connections.fetch_sub(1, Ordering::AcqRel);
     }
 
-    pub(super) fn request_started(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+    /// Its number, from 0.
+    pub(super) fn request_started(&self) -> u64 {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
+        self.requests.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(super) fn request_ended(&self) {

@@ -9,14 +9,14 @@
 //! - otherwise the task is dropped and with it the connection or stream. Nothing better can be said in the middle of a
 //!   response, nor to a client that never finishes its request.
 //!
-//! The timer is only touched when the moment moves forward in time past what is armed, or when it fires: a busy
-//! connection does not touch it at all.
+//! The timer is only touched when the moment moves forward in time past what is armed, when it fires, or when another
+//! task polls us than the one it would wake: a busy connection does not touch it at all.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::os::fd::RawFd;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
@@ -33,11 +33,18 @@ struct Watch {
     at: Cell<Option<Instant>>,
     upstream: Cell<Option<RawFd>>,
     expired: Cell<bool>,
+    /// Whom the armed timer wakes; `None`: it is not armed.
+    wakes: RefCell<Option<Waker>>,
 }
 
 /// Runs `work` until it ends or its moment comes; `None`: cut off.
 pub(super) async fn guard<T>(at: Instant, work: impl Future<Output = T>) -> Option<T> {
-    let watch = Watch { at: Cell::new(Some(at)), upstream: Cell::new(None), expired: Cell::new(false) };
+    let watch = Watch {
+        at: Cell::new(Some(at)),
+        upstream: Cell::new(None),
+        expired: Cell::new(false),
+        wakes: RefCell::new(None),
+    };
     WATCH
         .scope(watch, async {
             let mut work = pin!(work);
@@ -95,10 +102,17 @@ impl Watch {
         while let Some(at) = self.at.get() {
             if at < timer.deadline() {
                 timer.as_mut().reset(at);
+                self.wakes.take();
             }
-            if timer.as_mut().poll(cx).is_pending() {
+            let armed = self.wakes.borrow().as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+            if armed && !timer.is_elapsed() {
                 return Poll::Pending;
             }
+            if timer.as_mut().poll(cx).is_pending() {
+                self.wakes.replace(Some(cx.waker().clone()));
+                return Poll::Pending;
+            }
+            self.wakes.take();
             let now = Instant::now();
             if now < at {
                 timer.as_mut().reset(at);
