@@ -21,7 +21,7 @@ use crate::live::Ticket;
 use crate::select::eligible::Eligible;
 use crate::select::predictive::Scorer;
 use crate::select::shortlist::Shortlist;
-use crate::select::{Selector, predictive, reactive};
+use crate::select::{Selector, reactive};
 use crate::table::{PoolTable, RoutingTable};
 use foretide_predictor::cost::estimator::{self, CostPrediction};
 use foretide_predictor::cost::query::{CostBasis, PRIOR_WORK_US};
@@ -149,20 +149,20 @@ fn choose(
 ) -> (Shortlist, Reason) {
     let chance = attempt.chance;
     if pool.instances.len() == 1 {
-        return (reactive::only(eligible, Some(0)), Reason::OnlyChoice);
+        return (reactive::only(Some(0)), Reason::OnlyChoice);
     }
     let list = match &pool.selector {
         Selector::Predictive(scan) => {
             if attempt.now.since(table.built_at) > table.stale_after {
                 return (reactive::p2c(eligible, chance), Reason::StaleTable);
             }
-            predictive::scan(scan, &Scorer::new(table, work_us, consumer_key), eligible, chance)
+            scan.rank(&Scorer::new(scan, &table.peers, work_us, consumer_key), eligible, chance)
         }
         Selector::RoundRobin(turn) => reactive::in_turn(eligible, turn.fetch_add(1, Relaxed)),
         Selector::LeastRequest => reactive::least_request(eligible, chance),
         Selector::P2c => reactive::p2c(eligible, chance),
         Selector::PeakEwma => reactive::peak_ewma(eligible, attempt.now, chance),
-        Selector::Ketama(ring) => reactive::only(eligible, ring.owner(consumer_key, eligible)),
+        Selector::Ketama(ring) => reactive::only(ring.owner(consumer_key, eligible)),
     };
     if list.best().is_none() {
         return (reactive::p2c(eligible, chance), Reason::NoScore);

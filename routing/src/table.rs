@@ -4,7 +4,6 @@ use crate::live::LiveLoad;
 use crate::retry::RetryBudget;
 use crate::select::Selector;
 use crate::settings::PoolSettings;
-use foretide_predictor::blend::TierWeights;
 use foretide_predictor::cost::model::CostModel;
 use foretide_predictor::cost::table::KeyTable;
 use foretide_predictor::id::{InstanceId, PoolId};
@@ -30,8 +29,6 @@ pub struct RoutingTable {
     pub costs: Arc<KeyTable>,
     /// Residuals per consumer and instance.
     pub peers: Arc<PeerTable>,
-    /// Weights of the tiers.
-    pub weights: TierWeights,
     /// Older than this and the tables' predictions are stale: fall back to P2C on load in flight.
     pub stale_after: std::time::Duration,
 }
@@ -48,7 +45,7 @@ pub struct PoolTable {
     /// Instances that may get requests, in order of id; empty: 503. Unhealthy and ejected ones are left out, unless
     /// the pool panics.
     pub instances: Vec<InstanceEntry>,
-    /// Policy with its prepared state (ring, counter).
+    /// Policy with what it prepared from `instances` (rows of the scan, ring, counter).
     pub selector: Selector,
     /// Shared by all generations.
     pub retry_budget: Arc<RetryBudget>,

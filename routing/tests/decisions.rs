@@ -1,6 +1,8 @@
 //! Decisions through the public door: reasons, fallbacks, policies.
 
 mod fixture;
+#[path = "fixture/trial.rs"]
+mod trial;
 
 use fixture::BUILT_AT;
 use foretide_predictor::blend::TierWeights;
@@ -9,29 +11,31 @@ use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::decide::{Attempt, Decision, Reason, decide, predict};
-use foretide_routing::live::{InFlight, Newcomer, Ticket};
+use foretide_routing::live::{InFlight, LiveLoad, Newcomer, Taken, Ticket};
+use foretide_routing::select::Selector;
 use foretide_routing::settings::Policy;
-use foretide_routing::table::RoutingTable;
+use foretide_routing::table::{InstanceEntry, RoutingTable};
 use std::sync::Arc;
 use std::time::Duration;
-
-const POLICIES: [Policy; 6] = [
-    Policy::Predictive,
-    Policy::RoundRobin,
-    Policy::LeastRequest,
-    Policy::P2c,
-    Policy::PeakEwma,
-    Policy::Ketama,
-];
+use trial::POLICIES;
 
 fn attempt(number: u64, tried: &[InstanceId]) -> Attempt<'_> {
     Attempt { tried, id: number, chance: mix(number), now: BUILT_AT }
 }
 
 fn ask(table: &RoutingTable, attempt: Attempt<'_>) -> Option<(Decision, Ticket)> {
-    let facts = table.routes.extract(&fixture::head(attempt.id)).expect("routed");
-    let prediction = predict(table, &facts, attempt.now);
-    decide(table, &table.pools[0], &facts, &prediction, attempt)
+    trial::ask(table, &fixture::head(attempt.id), attempt)
+}
+
+/// Publishes the pool anew with changed instances and these weights.
+fn publish(table: &mut RoutingTable, weights: TierWeights, change: impl FnOnce(&mut [InstanceEntry])) {
+    let pool = &mut table.pools[0];
+    change(&mut pool.instances);
+    pool.selector = Selector::new(&pool.settings, &pool.instances, weights, Some(&pool.selector));
+}
+
+fn change(table: &mut RoutingTable, change: impl FnOnce(&mut [InstanceEntry])) {
+    publish(table, TierWeights::START, change);
 }
 
 fn reason(table: &RoutingTable) -> Reason {
@@ -63,7 +67,7 @@ fn every_reason_is_named() {
     assert_eq!(reason(&table), Reason::ModelFailed);
     table.pools[0].panic = true;
     assert_eq!(reason(&table), Reason::Panic);
-    table.pools[0].instances.iter_mut().for_each(|entry| entry.penalty_us = f32::NAN);
+    change(&mut table, |instances| instances.iter_mut().for_each(|entry| entry.penalty_us = f32::NAN));
     assert_eq!(reason(&table), Reason::NoScore);
     table.stale_after = Duration::ZERO;
     let late = Attempt { now: BUILT_AT.plus(Duration::from_micros(1)), ..attempt(1, &[]) };
@@ -78,9 +82,9 @@ fn every_reason_is_named() {
 #[test]
 fn fallbacks_still_avoid_the_busier_one() {
     let mut table = fixture::table(Policy::Predictive, fixture::instances(2));
-    table.pools[0].instances[0].penalty_us = f32::NAN;
+    change(&mut table, |instances| instances[0].penalty_us = f32::NAN);
     assert_eq!(shares(&table, 100), [0, 100], "the one without a score is left out");
-    table.pools[0].instances[1].penalty_us = f32::INFINITY;
+    change(&mut table, |instances| instances[1].penalty_us = f32::INFINITY);
     let tickets = busy(&table, 1, 3, 100.0);
     assert_eq!(shares(&table, 100), [100, 0], "P2C on requests in flight");
     drop(tickets);
@@ -128,15 +132,17 @@ fn a_light_request_passes_heavy_ones_by_count_and_not_by_work() {
 fn speed_peers_penalties_and_tiers_move_the_choice() {
     let mut table = fixture::table(Policy::Predictive, fixture::instances(3));
     table.pools[0].instances[0].live.set_speed_residual(0.3);
-    table.pools[0].instances[1].penalty_us = 50_000.0;
+    change(&mut table, |instances| instances[1].penalty_us = 50_000.0);
     assert_eq!(shares(&table, 50), [0, 0, 50]);
-    table.pools[0].instances[2].excess = 3.0;
+    change(&mut table, |instances| instances[2].excess = 3.0);
     assert_eq!(shares(&table, 50), [50, 0, 0]);
-    table.pools[0].instances[0].background = 3.9;
-    table.pools[0].instances[1].penalty_us = 0.0;
+    change(&mut table, |instances| {
+        instances[0].background = 3.9;
+        instances[1].penalty_us = 0.0;
+    });
     assert_eq!(shares(&table, 50), [0, 50, 0]);
     // Without tiers 1 and 3 only the plain rule and measured speed are left.
-    table.weights = TierWeights { baseline: 0.0, cost: 1.0, peers: 0.0 };
+    publish(&mut table, TierWeights { baseline: 0.0, cost: 1.0, peers: 0.0 }, |_| {});
     let plain = shares(&table, 400);
     assert!(plain[0] == 0 && plain[1].abs_diff(plain[2]) < 80, "{plain:?}");
 }
@@ -184,9 +190,9 @@ fn new_instances_are_ramped_up() {
         for index in 0..2 {
             table.pools[0].instances[index].live.observe_latency(1_000.0, BUILT_AT);
         }
-        table.pools[0].instances[0].warm_since = BUILT_AT;
+        change(&mut table, |instances| instances[0].warm_since = BUILT_AT);
         assert_eq!(shares(&table, 50), [0, 50], "{policy:?}: a cold one is spared");
-        table.pools[0].instances[0].warm_since = BUILT_AT.minus(Duration::from_secs(10));
+        change(&mut table, |instances| instances[0].warm_since = BUILT_AT.minus(Duration::from_secs(10)));
         let warm = shares(&table, 400);
         assert!(warm.iter().all(|&share| share > 120), "{policy:?}: a warm one is not: {warm:?}");
         drop(held);
@@ -229,6 +235,36 @@ fn ketama_keeps_consumers_and_moves_few_when_a_member_goes() {
 }
 
 #[test]
+fn a_consumer_is_kept_away_from_where_it_alone_fares_badly() {
+    let table = fixture::table(Policy::Predictive, fixture::instances(3));
+    let consumer = |number| table.routes.extract(&fixture::head(number)).unwrap().query.consumer_key;
+    for _ in 0..50 {
+        table.peers.observe(consumer(1), InstanceId(1), 1.0, false, BUILT_AT);
+        table.peers.observe(consumer(2), InstanceId(1), 0.0, false, BUILT_AT);
+    }
+    let on_one = |number| {
+        let tries = (0..100).map(|chance| Attempt { chance: mix(chance), ..attempt(number, &[]) });
+        tries.filter(|&attempt| ask(&table, attempt).unwrap().0.index == 1).count()
+    };
+    assert_eq!(on_one(1), 0);
+    assert!(on_one(2) > 15, "an instance that is bad for one is not for the others");
+}
+
+#[test]
+fn a_ring_is_kept_while_its_members_and_weights_are() {
+    let mut table = fixture::table(Policy::Ketama, fixture::instances(3));
+    let ring = |table: &RoutingTable| match &table.pools[0].selector {
+        Selector::Ketama(ring) => Arc::clone(ring),
+        other => panic!("{other:?}"),
+    };
+    let first = ring(&table);
+    change(&mut table, |instances| instances[0].penalty_us = 7.0);
+    assert!(Arc::ptr_eq(&first, &ring(&table)));
+    change(&mut table, |instances| instances[0].concurrency = 8);
+    assert!(!Arc::ptr_eq(&first, &ring(&table)));
+}
+
+#[test]
 fn large_pools_are_searched_well_without_a_full_scan() {
     let table = fixture::table(Policy::Predictive, fixture::instances(1_000));
     let held: Vec<Vec<Ticket>> =
@@ -264,7 +300,8 @@ fn tickets_of_many_threads_end_at_exactly_nothing() {
         }
     });
     let live = table.pools[0].instances.iter().map(|entry| &entry.live);
-    assert_eq!(live.clone().map(|live| live.taken_total().0).sum::<u64>(), 16_000);
+    let taken = |live: &Arc<LiveLoad>| live.taken().since(Taken::default()).0;
+    assert_eq!(live.clone().map(taken).sum::<u64>(), 16_000);
     for live in live {
         assert_eq!(live.in_flight(), InFlight::default());
         assert_eq!(live.interference_us(Newcomer::of(1e9)), 0.0);

@@ -1,23 +1,24 @@
 //! The whole path of a decision allocates nothing.
 
 mod fixture;
+#[path = "fixture/trial.rs"]
+mod trial;
 
 use fixture::BUILT_AT;
 use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
-use foretide_routing::decide::{Attempt, Reason, decide, predict};
+use foretide_routing::decide::{Attempt, Reason};
 use foretide_routing::extract::head::PlainHead;
 use foretide_routing::live::Ticket;
 use foretide_routing::settings::Policy;
 use foretide_routing::table::RoutingTable;
 use std::time::Duration;
+use trial::POLICIES;
 
 fn one(table: &RoutingTable, head: &PlainHead, tried: &[InstanceId], number: u64) -> (Reason, Ticket) {
     let now = BUILT_AT.plus(Duration::from_micros(number));
-    let facts = table.routes.extract(head).expect("routed");
-    let prediction = predict(table, &facts, now);
     let attempt = Attempt { tried, id: number, chance: mix(number), now };
-    let (decision, ticket) = decide(table, &table.pools[0], &facts, &prediction, attempt).expect("instances");
+    let (decision, ticket) = trial::ask(table, head, attempt).expect("instances");
     (decision.reason, ticket)
 }
 
@@ -28,17 +29,9 @@ fn allocations(mut run: impl FnMut()) -> u64 {
 #[test]
 fn extract_predict_decide_and_finish_allocate_nothing() {
     let heads: Vec<PlainHead> = (0..500).map(fixture::head).collect();
-    let policies = [
-        Policy::Predictive,
-        Policy::RoundRobin,
-        Policy::LeastRequest,
-        Policy::P2c,
-        Policy::PeakEwma,
-        Policy::Ketama,
-    ];
     let mut taught = fixture::table(Policy::Predictive, Vec::new());
     fixture::teach(&mut taught, 2_000);
-    for (policy, count) in policies.into_iter().map(|policy| (policy, 20)).chain([(Policy::Predictive, 500)])
+    for (policy, count) in POLICIES.into_iter().map(|policy| (policy, 20)).chain([(Policy::Predictive, 500)])
     {
         let mut table = fixture::table(policy, fixture::instances(count));
         table.model.clone_from(&taught.model);

@@ -21,6 +21,10 @@ const RESIDUAL_LIMIT: f32 = 3.0;
 /// A producer that fails every request here looks `exp(ERROR_COST)` times slower: enough for the upper clamp.
 const ERROR_COST: f32 = 1.4;
 
+/// Smaller ln factors count as none: differences of a tenth in ln latency are everyday (see [`super::anomaly`]), change few
+/// choices, and to leave them out spares most consumers all look-ups.
+const NOTICEABLE: f32 = 0.1;
+
 /// Seconds after which a cell that hears nothing has lost half its say (a quarter after three times that).
 const HALF_SAY_S: f32 = 60.0;
 
@@ -76,6 +80,8 @@ pub(super) struct Cell {
     level: AtomicU64,
     errors: AtomicU64,
     instance: AtomicU32,
+    /// Where the table notes this consumer's factors.
+    note: AtomicU32,
 }
 
 fn pack(high: f32, low: f32) -> u64 {
@@ -100,6 +106,10 @@ impl Cell {
         self.instance.load(Relaxed)
     }
 
+    pub(super) fn note(&self) -> u32 {
+        self.note.load(Relaxed)
+    }
+
     pub(super) fn tally(&self) -> Tally {
         let (residual, count) = unpack(self.level.load(Relaxed));
         let (errors, spread) = unpack(self.errors.load(Relaxed));
@@ -111,15 +121,17 @@ impl Cell {
         self.say.load(Relaxed) as u32
     }
 
-    /// ln of the factor, faded by age.
+    /// ln of the factor, faded by age; 0 where it is too small to matter.
     pub(super) fn log_factor(&self, now_s: u32) -> f32 {
         let say = self.say.load(Relaxed);
-        f32::from_bits((say >> 32) as u32) * freshness(now_s.saturating_sub(say as u32))
+        let log = f32::from_bits((say >> 32) as u32) * freshness(now_s.saturating_sub(say as u32));
+        if log.abs() < NOTICEABLE { 0.0 } else { log }
     }
 
-    pub(super) fn claim(&self, tag: u64, instance: u32) {
+    pub(super) fn claim(&self, tag: u64, instance: u32, note: u32) {
         self.clear();
         self.instance.store(instance, Relaxed);
+        self.note.store(note, Relaxed);
         self.tag.store(tag, Relaxed);
     }
 

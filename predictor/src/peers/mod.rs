@@ -4,6 +4,11 @@
 //! a cell; `factor = exp(trust · (residual beyond its noise + 1.4 · error share))`, faded by age and clamped to
 //! [1/2, 4]. It is worked out when a sample is learned, so that the hot path hashes once and loads twice or thrice.
 //!
+//! A request is compared on many instances, and most consumers fare everywhere as expected. So each consumer has a word
+//! of *notes*, a bit per instance (by its id modulo 64), set where there is a factor: one load tells that no instance
+//! needs a look-up. Consumers and instances may share bits, which costs a look-up that finds 1. Bits of factors that
+//! faded go when the notes are taken anew.
+//!
 //! Bounds: a pair has two possible cells. When both belong to others that are alive, its samples go to the `other`
 //! cell of the instance, and it reads that one. Cells that heard nothing for a while are given away, nearly empty
 //! ones sooner, so that a flood of made-up consumers cannot keep real ones out for long.
@@ -14,7 +19,7 @@
 mod anomaly;
 mod cell;
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
@@ -48,6 +53,18 @@ pub struct Anomaly {
     pub consumers: usize,
 }
 
+/// Instances on which a consumer may have a factor other than 1; without a word, all factors are 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notes(u64);
+
+impl Notes {
+    /// Whether [`PeerTable::factor`] is worth asking.
+    #[inline]
+    pub fn mention(self, instance: InstanceId) -> bool {
+        self.0 & bit(instance.0) != 0
+    }
+}
+
 /// Bounded concurrent table of residuals per (consumer, instance): many readers, one writer, no lock.
 #[derive(Debug)]
 pub struct PeerTable {
@@ -56,6 +73,10 @@ pub struct PeerTable {
     everybody: Box<[Cell]>,
     /// Consumers of an instance that found no cell; at the index of `everybody`.
     others: Box<[Cell]>,
+    /// By consumer, see the module.
+    notes: Box<[AtomicU64]>,
+    /// The same for all who read `others`.
+    notes_on_others: AtomicU64,
     /// Second of the newest sample: readers have no clock.
     clock_s: AtomicU32,
 }
@@ -67,7 +88,14 @@ impl PeerTable {
         let pairs = cells.clamp(16, 1 << 22).next_power_of_two();
         let empty = |count: usize| std::iter::repeat_with(Cell::default).take(count).collect();
         let (pairs, instances) = (empty(pairs), (pairs / 4).max(64));
-        Self { pairs, everybody: empty(instances), others: empty(instances), clock_s: AtomicU32::new(0) }
+        Self {
+            pairs,
+            everybody: empty(instances),
+            others: empty(instances),
+            notes: std::iter::repeat_with(AtomicU64::default).take(instances).collect(),
+            notes_on_others: AtomicU64::new(0),
+            clock_s: AtomicU32::new(0),
+        }
     }
 
     /// Learns from one finished request: ln(observed / expected latency), and whether it failed by the producer. A
@@ -88,10 +116,33 @@ impl PeerTable {
         let residual = (!log_residual.is_nan()).then_some(log_residual as f32);
         let home = self.home_to_learn(instance);
         self.everybody[home].learn(residual, failed, now_s);
-        match self.pair_to_learn(consumer_key, instance, now_s) {
-            Some(cell) => cell.learn(residual, failed, now_s),
-            None => self.others[home].learn(residual, failed, now_s),
+        let (cell, note) = match self.pair_to_learn(consumer_key, instance, now_s) {
+            Some(cell) => (cell, &self.notes[cell.note() as usize]),
+            None => (&self.others[home], &self.notes_on_others),
+        };
+        cell.learn(residual, failed, now_s);
+        if cell.log_factor(now_s) != 0.0 {
+            note.fetch_or(bit(instance.0), Relaxed);
         }
+    }
+
+    /// On which instances this consumer may have a factor. No lock, no allocation.
+    #[inline]
+    pub fn notes(&self, consumer_key: u64) -> Notes {
+        let own = self.notes[self.note_of(consumer_key) as usize].load(Relaxed);
+        Notes(own | self.notes_on_others.load(Relaxed))
+    }
+
+    /// Drops the notes of factors that are gone. Reads the whole table: for the writer, about once a second.
+    pub fn refresh_notes(&self) {
+        let now_s = self.clock_s.load(Relaxed);
+        let mut notes = vec![0u64; self.notes.len()];
+        for cell in self.pairs.iter().filter(|cell| cell.tag() != 0 && cell.log_factor(now_s) != 0.0) {
+            notes[cell.note() as usize] |= bit(cell.instance());
+        }
+        self.notes.iter().zip(notes).for_each(|(word, note)| word.store(note, Relaxed));
+        let others = self.others.iter().filter(|cell| cell.log_factor(now_s) != 0.0);
+        self.notes_on_others.store(others.fold(0, |note, cell| note | bit(cell.instance())), Relaxed);
     }
 
     /// Factor on the score of `instance` for this consumer: 1.0 when nothing is known, above when it fares badly
@@ -181,8 +232,12 @@ impl PeerTable {
             cell.tag() == 0 || now_s.saturating_sub(cell.heard_s()) >= needed
         };
         let cell = places.into_iter().filter(free).min_by_key(|cell| (cell.tag() != 0, cell.heard_s()))?;
-        cell.claim(key, instance.0);
+        cell.claim(key, instance.0, self.note_of(consumer_key));
         Some(cell)
+    }
+
+    fn note_of(&self, consumer_key: u64) -> u32 {
+        consumer_key as u32 & (self.notes.len() - 1) as u32
     }
 
     /// Where the cells of an instance are, if it has any.
@@ -198,8 +253,8 @@ impl PeerTable {
         }
         let room = |place: &usize| (self.everybody[*place].tag() != 0, self.everybody[*place].heard_s());
         let home = self.homes(instance).min_by_key(room).unwrap_or(0);
-        self.everybody[home].claim(u64::from(instance.0) + 1, instance.0);
-        self.others[home].claim(u64::from(instance.0) + 1, instance.0);
+        self.everybody[home].claim(u64::from(instance.0) + 1, instance.0, 0);
+        self.others[home].claim(u64::from(instance.0) + 1, instance.0, 0);
         home
     }
 
@@ -208,6 +263,11 @@ impl PeerTable {
         let first = hash::mix(u64::from(instance.0)) as usize;
         (0..PROBES).map(move |probe| first.wrapping_add(probe) & mask)
     }
+}
+
+/// An instance's bit in a word of notes.
+fn bit(instance: u32) -> u64 {
+    1 << (instance % 64)
 }
 
 fn pair_key(consumer_key: u64, instance: InstanceId) -> u64 {

@@ -31,6 +31,21 @@ fn a_consumer_that_fares_badly_is_steered_away_and_others_are_not() {
 }
 
 #[test]
+fn notes_are_taken_of_those_who_fare_badly_and_dropped_when_that_has_faded() {
+    let table = PeerTable::new(4096);
+    feed(&table, 7, 1, 1.0, 40);
+    feed(&table, 8, 1, 0.0, 40);
+    let mentioned = |consumer, instance| table.notes(consumer).mention(InstanceId(instance));
+    assert!(mentioned(7, 1) && !mentioned(7, 2) && !mentioned(8, 1));
+    table.refresh_notes();
+    assert!(mentioned(7, 1) && !mentioned(7, 2) && !mentioned(8, 1));
+    table.observe(9, InstanceId(3), 0.0, false, at(100_000));
+    table.refresh_notes();
+    assert!(!mentioned(7, 1));
+    assert_eq!(table.factor(7, InstanceId(1)), 1.0, "too small to matter");
+}
+
+#[test]
 fn failures_count_even_without_a_latency() {
     let table = PeerTable::new(64);
     for _ in 0..50 {
@@ -101,6 +116,13 @@ proptest! {
             asked.insert(InstanceId(instance));
             let factor = table.factor(consumer, InstanceId(instance));
             prop_assert!((0.5..=4.0).contains(&factor));
+            if now % 3 == 0 {
+                table.refresh_notes();
+            }
+            for consumer in 0..40 {
+                let noted = table.notes(consumer).mention(InstanceId(instance));
+                prop_assert!(noted || table.factor(consumer, InstanceId(instance)) == 1.0);
+            }
         }
         let asked: Vec<InstanceId> = asked.into_iter().collect();
         for anomaly in table.anomalies(&asked, Timestamp::ZERO) {

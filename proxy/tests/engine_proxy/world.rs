@@ -258,7 +258,6 @@ fn table(
         model: None,
         costs: Arc::new(KeyTable::new(1024)),
         peers: Arc::new(PeerTable::new(4096)),
-        weights: TierWeights { baseline: 0.4, cost: 0.3, peers: 0.3 },
         stale_after: Duration::from_secs(3600),
     }
 }
@@ -268,7 +267,7 @@ fn pool_table(at: usize, settings: &PoolSettings, instances: Vec<InstanceEntry>)
         id: PoolId(at as u16),
         name: settings.name.as_str().into(),
         settings: Arc::new(settings.clone()),
-        selector: Selector::new(settings.policy, &instances),
+        selector: Selector::new(settings, &instances, TierWeights::START, None),
         instances,
         retry_budget: Arc::new(RetryBudget::new(settings.retry)),
         panic: false,

@@ -73,8 +73,8 @@ impl Controller {
         );
         let routes = Arc::new(CompiledRoutes::compile(&settings));
         let weights = TierWeights::START;
-        let shared = Shared { routes: &routes, learning: &learning, model: None, weights };
-        let table = Arc::new(publish::table(1, &pools, &shared, now));
+        let shared = Shared { routes: &routes, learning: &learning, model: None, weights, previous: None };
+        let table = Arc::new(publish::table(&pools, &shared, now));
         out.push(Effect::Publish(Arc::clone(&table)));
         let mut controller = Self {
             route_names: names(&settings),
@@ -218,8 +218,14 @@ impl Controller {
         self.out.dirty = false;
         self.publish_due = self.now.plus(PUBLISH_EVERY);
         let model = self.training.model.as_ref().filter(|_| self.settings.learning.cost_model);
-        let shared = Shared { routes: &self.routes, learning: &self.learning, model, weights: self.weights };
-        self.table = Arc::new(publish::table(self.table.generation + 1, &self.pools, &shared, self.now));
+        let shared = Shared {
+            routes: &self.routes,
+            learning: &self.learning,
+            model,
+            weights: self.weights,
+            previous: Some(&self.table),
+        };
+        self.table = Arc::new(publish::table(&self.pools, &shared, self.now));
         self.out.push(Effect::Publish(Arc::clone(&self.table)));
     }
 

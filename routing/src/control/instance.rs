@@ -11,7 +11,7 @@ use crate::control::health::{ErrorRatio, Health};
 use crate::control::meter::{Arrived, ClosedStep, Steps};
 use crate::control::speed::Speed;
 use crate::control::track::Track;
-use crate::live::LiveLoad;
+use crate::live::{LiveLoad, Taken};
 use crate::settings::{LearningSettings, PoolSettings};
 use crate::table::InstanceState;
 use foretide_predictor::blend::{LoadScore, TierLoads, TierWeights, load_score};
@@ -86,7 +86,7 @@ pub(crate) struct Instance {
     pub(crate) requests: u64,
     pub(crate) failures: u64,
     steps: Steps,
-    taken: (u64, u64),
+    taken: Taken,
     stop_asked: Option<Timestamp>,
     stops: u32,
 }
@@ -121,7 +121,7 @@ impl Instance {
             requests: 0,
             failures: 0,
             steps: Steps::new(learning.step),
-            taken: (0, 0),
+            taken: Taken::default(),
             stop_asked: None,
             stops: 0,
         }
@@ -158,11 +158,9 @@ impl Instance {
 
     /// What it took on since the last call, and the steps that ended meanwhile.
     pub(crate) fn collect(&mut self, from: Timestamp, to: Timestamp) -> (Arrived, Vec<ClosedStep>) {
-        let taken = self.live.taken_total();
-        let arrived = Arrived {
-            requests: taken.0.saturating_sub(self.taken.0) as f64,
-            work_s: taken.1.saturating_sub(self.taken.1) as f64 / 1e6,
-        };
+        let taken = self.live.taken();
+        let (requests, work_us) = taken.since(self.taken);
+        let arrived = Arrived { requests: requests as f64, work_s: work_us as f64 / 1e6 };
         self.taken = taken;
         let in_flight = f64::from(self.live.in_flight().requests);
         (arrived, self.steps.add(from, to, arrived, in_flight))

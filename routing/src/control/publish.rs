@@ -28,31 +28,41 @@ pub(crate) struct Shared<'a> {
     pub(crate) learning: &'a Learning,
     pub(crate) model: Option<&'a Arc<CostModel>>,
     pub(crate) weights: TierWeights,
+    /// The last generation.
+    pub(crate) previous: Option<&'a RoutingTable>,
 }
 
-/// Generation `generation`. Pools in the order of their ids; retired ones are not part of it.
-pub(crate) fn table(generation: u64, pools: &[Pool], shared: &Shared<'_>, now: Timestamp) -> RoutingTable {
+/// The next generation. Pools in the order of their ids; retired ones are not part of it.
+pub(crate) fn table(pools: &[Pool], shared: &Shared<'_>, now: Timestamp) -> RoutingTable {
+    shared.learning.peers.refresh_notes();
+    let pools = pools.iter().filter(|pool| !pool.retired);
     RoutingTable {
-        generation,
+        generation: shared.previous.map_or(0, |table| table.generation) + 1,
         built_at: now,
         routes: Arc::clone(shared.routes),
-        pools: pools.iter().filter(|pool| !pool.retired).map(|pool| pool_table(pool, now)).collect(),
+        pools: pools.map(|pool| pool_table(pool, shared, now)).collect(),
         model: shared.model.cloned(),
         costs: Arc::clone(&shared.learning.costs),
         peers: Arc::clone(&shared.learning.peers),
-        weights: shared.weights,
         stale_after: STALE_AFTER,
     }
 }
 
-fn pool_table(pool: &Pool, now: Timestamp) -> PoolTable {
+fn pool_table(pool: &Pool, shared: &Shared<'_>, now: Timestamp) -> PoolTable {
+    let same = |table: &PoolTable| table.id == pool.id;
+    let previous = shared.previous.and_then(|table| table.pools.iter().find(|table| same(table)));
     let instances: Vec<InstanceEntry> =
         pool.in_service().filter_map(|instance| entry(pool, instance, now)).collect();
     PoolTable {
         id: pool.id,
         name: Arc::clone(&pool.name),
         settings: Arc::clone(&pool.settings),
-        selector: Selector::new(pool.settings.policy, &instances),
+        selector: Selector::new(
+            &pool.settings,
+            &instances,
+            shared.weights,
+            previous.map(|table| &table.selector),
+        ),
         instances,
         retry_budget: Arc::clone(&pool.retry_budget),
         panic: pool.panic,

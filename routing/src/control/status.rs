@@ -3,6 +3,7 @@ use crate::control::controller::Controller;
 use crate::control::instance::{Instance, Life};
 use crate::control::pool::Pool;
 use crate::control::report::{InstanceReport, ModelReport, PoolReport, StatusReport};
+use crate::select::eligible;
 use crate::settings::RoutingSettings;
 use foretide_predictor::blend::TierSkills;
 use foretide_predictor::time::Timestamp;
@@ -10,8 +11,6 @@ use std::time::Duration;
 
 /// Steps of history in a report.
 const SHOWN_STEPS: usize = 360;
-/// Share of its load that a new instance starts with, see [`crate::settings::PoolSettings::slow_start`].
-const WARM_START: f64 = 0.1;
 
 impl Controller {
     /// Everything at once, as of `now`.
@@ -100,10 +99,6 @@ fn instance_report(pool: &Pool, instance: &Instance, now: Timestamp) -> Instance
 fn warmth(instance: &Instance, slow_start: Duration, now: Timestamp) -> f64 {
     match instance.life {
         Life::Cold | Life::Warming => 0.0,
-        _ if slow_start.is_zero() => 1.0,
-        _ => {
-            let share = now.since(instance.warm_since).as_secs_f64() / slow_start.as_secs_f64();
-            WARM_START + (1.0 - WARM_START) * share.min(1.0)
-        }
+        _ => eligible::warmth(instance.warm_since, slow_start, now),
     }
 }

@@ -127,6 +127,10 @@ fn query_value<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
 fn media_type(value: &[u8], then: impl FnOnce(&[u8])) {
     let end = value.iter().position(|&byte| byte == b';').unwrap_or(value.len());
     let value = value[..end].trim_ascii();
+    // Looked at as a whole, not up to the first: that is one instruction for many bytes, and most have none.
+    if !value.iter().fold(false, |upper, byte| upper | byte.is_ascii_uppercase()) {
+        return then(value);
+    }
     let mut buffer = [0u8; LONGEST_MEDIA_TYPE];
     match buffer.get_mut(..value.len()) {
         Some(lower) => {
@@ -143,8 +147,15 @@ fn parse(text: &[u8]) -> Option<f64> {
         return None;
     }
     // Most numbers are short and whole.
-    if (1..=15).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) {
-        return Some(text.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0')) as f64);
+    if (1..=15).contains(&text.len()) {
+        let (mut sum, mut whole) = (0u64, true);
+        for digit in text.iter().map(|byte| byte.wrapping_sub(b'0')) {
+            sum = sum * 10 + u64::from(digit);
+            whole &= digit < 10;
+        }
+        if whole {
+            return Some(sum as f64);
+        }
     }
     std::str::from_utf8(text).ok()?.parse().ok()
 }

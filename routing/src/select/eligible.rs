@@ -4,6 +4,7 @@ use crate::table::{InstanceEntry, PoolTable};
 use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
+use std::time::Duration;
 
 /// Share of its load that a new instance starts with; the ramp ends at 1.
 const WARM_START: f64 = 0.1;
@@ -13,7 +14,7 @@ const WARM_START: f64 = 0.1;
 pub(crate) struct Eligible<'a> {
     instances: &'a [InstanceEntry],
     tried: &'a [InstanceId],
-    slow_start_us: u64,
+    slow_start: Duration,
     now: Timestamp,
 }
 
@@ -22,13 +23,23 @@ impl<'a> Eligible<'a> {
     pub(crate) fn new(pool: &'a PoolTable, tried: &'a [InstanceId], now: Timestamp) -> Self {
         let instances = &pool.instances;
         let exhausted = instances.iter().all(|entry| tried.contains(&entry.id));
-        let slow_start_us = pool.settings.slow_start.as_micros() as u64;
-        Self { instances, tried: if exhausted { &[] } else { tried }, slow_start_us, now }
+        let slow_start = pool.settings.slow_start;
+        Self { instances, tried: if exhausted { &[] } else { tried }, slow_start, now }
     }
 
     /// All instances of the pool, by index.
     pub(crate) fn all(&self) -> &'a [InstanceEntry] {
         self.instances
+    }
+
+    /// The time of the try.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// Whether the try may use all of them.
+    pub(crate) fn is_everybody(&self) -> bool {
+        self.tried.is_empty()
     }
 
     /// Whether this try may use it.
@@ -51,14 +62,20 @@ impl<'a> Eligible<'a> {
         Some((first, second))
     }
 
-    /// Share of its usual load an instance gets now: a linear ramp from 0.1 to 1 over the pool's slow start.
+    /// Share of its usual load an instance gets now.
     pub(crate) fn warmth(&self, entry: &InstanceEntry) -> f64 {
-        let age_us = self.now.as_us().saturating_sub(entry.warm_since.as_us());
-        if age_us >= self.slow_start_us {
-            return 1.0;
-        }
-        WARM_START + (1.0 - WARM_START) * (age_us as f64 / self.slow_start_us as f64)
+        warmth(entry.warm_since, self.slow_start, self.now)
     }
+}
+
+/// Share of its usual load that an instance gets: a linear ramp from 0.1 to 1 over the pool's slow start.
+pub(crate) fn warmth(warm_since: Timestamp, slow_start: Duration, now: Timestamp) -> f64 {
+    let age_us = now.as_us().saturating_sub(warm_since.as_us());
+    let ramp_us = slow_start.as_micros() as u64;
+    if age_us >= ramp_us {
+        return 1.0;
+    }
+    WARM_START + (1.0 - WARM_START) * (age_us as f64 / ramp_us as f64)
 }
 
 /// A number below `bound` from 64 random bits, without division (Lemire 2019, bias below 2^-32); 0 for bound 0.

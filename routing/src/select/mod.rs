@@ -19,10 +19,13 @@ pub mod reactive;
 pub mod ring;
 pub mod shortlist;
 
+use crate::live::Taken;
 use crate::select::predictive::Scan;
 use crate::select::ring::Ring;
-use crate::settings::Policy;
+use crate::settings::{Policy, PoolSettings};
 use crate::table::InstanceEntry;
+use foretide_predictor::blend::TierWeights;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 /// A policy with its prepared state.
@@ -39,24 +42,35 @@ pub enum Selector {
     /// Smaller latency × load of two.
     PeakEwma,
     /// The consumer's place on a ring.
-    Ketama(Ring),
+    Ketama(Arc<Ring>),
 }
 
 impl Selector {
-    /// Prepares `policy` for these instances (builds the ring for ketama). Turns go on where the instances' own
-    /// counters stand, so that a new generation every second does not always begin with the first instance.
-    pub fn new(policy: Policy, instances: &[InstanceEntry]) -> Self {
-        match policy {
-            Policy::Predictive => Self::Predictive(Scan::default()),
+    /// Prepares a pool's policy for these instances. `previous` is the last generation's: a ring is kept while its members
+    /// are. Turns go on where the instances' own counters stand, so that a new generation every second does not always
+    /// begin with the first instance.
+    pub fn new(
+        settings: &PoolSettings,
+        instances: &[InstanceEntry],
+        weights: TierWeights,
+        previous: Option<&Self>,
+    ) -> Self {
+        match settings.policy {
+            Policy::Predictive => Self::Predictive(Scan::new(instances, weights, settings.slow_start)),
             Policy::RoundRobin => {
-                let taken =
-                    instances.iter().fold(0u64, |sum, entry| sum.wrapping_add(entry.live.taken_total().0));
-                Self::RoundRobin(AtomicU64::new(taken))
+                let taken = |entry: &InstanceEntry| entry.live.taken().since(Taken::default()).0;
+                Self::RoundRobin(AtomicU64::new(instances.iter().map(taken).sum()))
             }
             Policy::LeastRequest => Self::LeastRequest,
             Policy::P2c => Self::P2c,
             Policy::PeakEwma => Self::PeakEwma,
-            Policy::Ketama => Self::Ketama(Ring::new(instances)),
+            Policy::Ketama => {
+                let previous = previous.and_then(|selector| match selector {
+                    Self::Ketama(ring) => Some(ring),
+                    _ => None,
+                });
+                Self::Ketama(Ring::new(instances, previous))
+            }
         }
     }
 

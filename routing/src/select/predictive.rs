@@ -17,22 +17,29 @@
 //! Up to 128 instances are all scored, because two or three random choices waste half the mean. Above, a scan takes
 //! the best few of the last one, a window that moves on with every request, and some at random.
 //!
+//! What a generation of the table does not change is worked out when the generation is made and lies in a compact
+//! [`Row`] per instance. What is left for a request is one word of live load, and the sixteen buckets only where
+//! somebody waits; peers' factors are looked up only where the consumer's notes mention the instance.
+//!
 //! Known weakness: the form is that of processor sharing; a strict worker pool makes light requests wait longer
 //! behind heavy ones than it says.
 
 use crate::decide::CANDIDATES;
-use crate::live::Newcomer;
+use crate::live::{LiveLoad, Newcomer};
 use crate::select::eligible::{Eligible, below};
-
-use crate::select::shortlist::Shortlist;
-use crate::table::{InstanceEntry, RoutingTable};
+use crate::select::shortlist::{MOST_RANKED, Score, Shortlist};
+use crate::table::InstanceEntry;
 use foretide_predictor::blend::TierWeights;
 use foretide_predictor::hash::mix;
-use foretide_predictor::peers::PeerTable;
+use foretide_predictor::id::InstanceId;
+use foretide_predictor::peers::{Notes, PeerTable};
+use foretide_predictor::time::Timestamp;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Own delay, and as much again for what a request does to the others.
-const EXTERNALITY: f64 = 2.0;
+const EXTERNALITY: f32 = 2.0;
 /// Up to here every instance is scored: about a microsecond.
 const FULL_SCAN: usize = 128;
 /// Of a larger pool: in the moving window ...
@@ -42,102 +49,172 @@ const RANDOM: usize = FULL_SCAN - WINDOW - CANDIDATES;
 /// Shares of capacity above this are measuring errors.
 const MOST_SHARE: f32 = 4.0;
 
-/// What large pools remember from one scan to the next. Races lose a memory, nothing else.
-#[derive(Debug, Default)]
+/// A generation's part of the scores, and what large pools remember from one scan to the next. Races lose a memory,
+/// nothing else.
+#[derive(Debug)]
 pub struct Scan {
+    rows: Vec<Row>,
+    /// From then on no instance is being ramped up.
+    ramped_at: Timestamp,
+    peer_weight: f32,
     cursor: AtomicUsize,
     best: [AtomicUsize; CANDIDATES],
+}
+
+/// An instance as the scan sees it: 32 bytes at most, in the order of the pool's instances.
+#[derive(Debug)]
+struct Row {
+    live: Arc<LiveLoad>,
+    id: InstanceId,
+    slots: u32,
+    /// `(1 + t1 · b) · (1 + t3 · excess)`
+    own: f32,
+    /// `ext / k · (1 + t3 · excess)`
+    wait: f32,
+    penalty_us: f32,
+}
+
+impl Scan {
+    /// Prepares a generation's instances.
+    pub(crate) fn new(instances: &[InstanceEntry], weights: TierWeights, slow_start: Duration) -> Self {
+        let background_weight = relative(weights.baseline, TierWeights::START.baseline);
+        let peer_weight = relative(weights.peers, TierWeights::START.peers);
+        let row = |entry: &InstanceEntry| {
+            let slots = entry.concurrency.max(1);
+            let excess = 1.0 + peer_weight * share(entry.excess);
+            Row {
+                live: Arc::clone(&entry.live),
+                id: entry.id,
+                slots,
+                own: (1.0 + background_weight * share(entry.background)) * excess,
+                wait: EXTERNALITY / slots as f32 * excess,
+                penalty_us: entry.penalty_us,
+            }
+        };
+        let newest = instances.iter().map(|entry| entry.warm_since).max().unwrap_or(Timestamp::ZERO);
+        Self {
+            rows: instances.iter().take(MOST_RANKED).map(row).collect(),
+            ramped_at: newest.plus(slow_start),
+            peer_weight,
+            cursor: AtomicUsize::new(0),
+            best: Default::default(),
+        }
+    }
+
+    /// Ranks the instances for a request; empty when no score was a finite number.
+    pub(crate) fn rank(&self, scorer: &Scorer<'_>, eligible: &Eligible<'_>, chance: u64) -> Shortlist {
+        let mut list = Shortlist::new(chance);
+        let count = self.rows.len();
+        if count <= FULL_SCAN {
+            self.consider(0..count, scorer, eligible, &mut list);
+            return list;
+        }
+        let start = self.cursor.fetch_add(WINDOW, Relaxed) % count;
+        let end = (start + WINDOW).min(count);
+        self.consider(start..end, scorer, eligible, &mut list);
+        self.consider(0..start + WINDOW - end, scorer, eligible, &mut list);
+        let remembered = self.best.iter().map(|best| best.load(Relaxed)).filter(|&index| index < count);
+        let draws = std::iter::successors(Some(mix(chance)), |&draw| Some(mix(draw)));
+        for index in remembered.chain(draws.take(RANDOM).map(|draw| below(draw, count))) {
+            if !list.holds(index) {
+                self.consider(index..index + 1, scorer, eligible, &mut list);
+            }
+        }
+        for (index, best) in list.indices().zip(&self.best) {
+            // All threads read this line: it is written only when it changes.
+            if best.load(Relaxed) != index {
+                best.store(index, Relaxed);
+            }
+        }
+        list
+    }
+
+    /// Scores some instances, as far as the try may use them.
+    fn consider(
+        &self,
+        range: std::ops::Range<usize>,
+        scorer: &Scorer<'_>,
+        eligible: &Eligible<'_>,
+        list: &mut Shortlist,
+    ) {
+        // A local list stays in registers.
+        let mut best = *list;
+        let rows = self.rows[range.clone()].iter().zip(range);
+        if eligible.is_everybody() && eligible.now() >= self.ramped_at {
+            // So it is nearly always, and then the loop is short.
+            for (row, index) in rows {
+                best.offer(index as u16, scorer.score(row, 1.0));
+            }
+        } else {
+            for (row, index) in rows.filter(|&(_, index)| eligible.allows(index)) {
+                let spared = eligible.warmth(&eligible.all()[index]).recip() as f32;
+                best.offer(index as u16, scorer.score(row, spared));
+            }
+        }
+        *list = best;
+    }
 }
 
 /// What a request brings to the score.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scorer<'a> {
-    work_us: f64,
+    work_us: f32,
     newcomer: Newcomer,
     consumer_key: u64,
     peers: &'a PeerTable,
-    background_weight: f64,
-    peer_weight: f64,
+    notes: Notes,
+    peer_weight: f32,
 }
 
 impl<'a> Scorer<'a> {
     /// For a request of predicted work `work_us` from this consumer.
-    pub(crate) fn new(table: &'a RoutingTable, work_us: f64, consumer_key: u64) -> Self {
-        let start = TierWeights::START;
+    pub(crate) fn new(scan: &Scan, peers: &'a PeerTable, work_us: f64, consumer_key: u64) -> Self {
         Self {
-            work_us,
+            work_us: work_us as f32,
             newcomer: Newcomer::of(work_us),
             consumer_key,
-            peers: &table.peers,
-            background_weight: relative(table.weights.baseline, start.baseline),
-            peer_weight: relative(table.weights.peers, start.peers),
+            peers,
+            notes: peers.notes(consumer_key),
+            peer_weight: scan.peer_weight,
         }
     }
 
-    /// The score on `entry`, microseconds, and the requests in flight there.
-    fn score(&self, entry: &InstanceEntry, warmth: f64) -> (f64, u32) {
-        let in_flight = entry.live.in_flight().requests;
-        let mut cost_us = self.work_us;
-        if in_flight >= entry.concurrency {
-            cost_us += EXTERNALITY * waiting_us(entry, in_flight, self.newcomer);
+    /// The score on an instance, microseconds. `spared`: 1 over its share of the usual load.
+    #[inline(always)]
+    fn score(&self, row: &Row, spared: f32) -> Score {
+        let in_flight = row.live.in_flight().requests;
+        let mut cost_us = self.work_us * row.own;
+        if in_flight >= row.slots {
+            cost_us += self.waiting_us(row, in_flight);
         }
-        cost_us += self.background_weight * share(entry.background) * self.work_us;
-        let mut factor = f64::from(entry.live.slowness()) / warmth;
-        if self.peer_weight > 0.0 {
-            let peers = f64::from(self.peers.factor(self.consumer_key, entry.id));
-            factor *= 1.0 + self.peer_weight * (peers - 1.0);
-            factor *= 1.0 + self.peer_weight * share(entry.excess);
+        let mut factor = row.live.slowness() * spared;
+        if self.notes.mention(row.id) {
+            factor *= self.peer_factor(row.id);
         }
-        (cost_us * factor + f64::from(entry.penalty_us), in_flight)
+        Score { cost: cost_us * factor + row.penalty_us, in_flight }
     }
-}
 
-/// `I(x) · (n − k) / ((n − 1) · k)` for `in_flight = n − 1 ≥ k`.
-fn waiting_us(entry: &InstanceEntry, in_flight: u32, newcomer: Newcomer) -> f64 {
-    let slots = f64::from(entry.concurrency.max(1));
-    let others = f64::from(in_flight.max(1));
-    entry.live.interference_us(newcomer) * (others + 1.0 - slots) / (others * slots)
+    /// `I(x) · ext / k · (n − k) / (n − 1)` for `in_flight = n − 1`.
+    #[inline(always)]
+    fn waiting_us(&self, row: &Row, in_flight: u32) -> f32 {
+        let crowded = (in_flight + 1 - row.slots) as f32 / in_flight as f32;
+        row.live.interference_us(self.newcomer) * row.wait * crowded
+    }
+
+    /// Kept out of the scan's loop: few consumers have factors.
+    #[inline(never)]
+    fn peer_factor(&self, instance: InstanceId) -> f32 {
+        1.0 + self.peer_weight * (self.peers.factor(self.consumer_key, instance) - 1.0)
+    }
 }
 
 /// Weight as a share of where it started, 0 to 1; NaN is 0.
-fn relative(weight: f64, start: f64) -> f64 {
+fn relative(weight: f64, start: f64) -> f32 {
     let ratio = weight / start;
-    if ratio > 0.0 { ratio.min(1.0) } else { 0.0 }
+    if ratio > 0.0 { ratio.min(1.0) as f32 } else { 0.0 }
 }
 
 /// A share of capacity in range; NaN is 0.
-fn share(value: f32) -> f64 {
-    if value > 0.0 { f64::from(value.min(MOST_SHARE)) } else { 0.0 }
-}
-
-/// Ranks the instances; empty when no score was a finite number.
-pub(crate) fn scan(scan: &Scan, scorer: &Scorer<'_>, eligible: &Eligible<'_>, chance: u64) -> Shortlist {
-    let mut list = Shortlist::new(chance);
-    let count = eligible.all().len();
-    if count <= FULL_SCAN {
-        consider(&mut list, scorer, eligible, 0..count);
-        return list;
-    }
-    let best = scan.best.iter().map(|best| best.load(Relaxed)).filter(|&index| index < count);
-    let start = scan.cursor.fetch_add(WINDOW, Relaxed);
-    let window = (0..WINDOW).map(|step| start.wrapping_add(step) % count);
-    let draws = std::iter::successors(Some(mix(chance)), |&draw| Some(mix(draw)));
-    let random = draws.take(RANDOM).map(|draw| below(draw, count));
-    consider(&mut list, scorer, eligible, best.chain(window).chain(random));
-    list.indices().zip(&scan.best).for_each(|(index, best)| best.store(index, Relaxed));
-    list
-}
-
-/// Scores these instances, as far as the try may use them.
-fn consider(
-    list: &mut Shortlist,
-    scorer: &Scorer<'_>,
-    eligible: &Eligible<'_>,
-    indices: impl Iterator<Item = usize>,
-) {
-    indices.filter(|&index| eligible.allows(index)).for_each(|index| {
-        let entry = &eligible.all()[index];
-        let (score, in_flight) = scorer.score(entry, eligible.warmth(entry));
-        list.offer(index, score, in_flight);
-    });
+fn share(value: f32) -> f32 {
+    if value > 0.0 { value.min(MOST_SHARE) } else { 0.0 }
 }

@@ -1,18 +1,15 @@
 //! Policies that know only what has happened: requests in flight and latency.
 
 use crate::select::eligible::Eligible;
-use crate::select::shortlist::Shortlist;
-use crate::table::InstanceEntry;
+use crate::select::shortlist::{Score, Shortlist};
 use foretide_predictor::time::Timestamp;
 
 /// Fewest requests in flight over the warm-up factor, of all instances; ties at random. The score is the number of
 /// requests with the newcomer.
 pub(crate) fn least_request(eligible: &Eligible<'_>, chance: u64) -> Shortlist {
     let mut list = Shortlist::new(chance);
-    for (index, entry) in eligible.all().iter().enumerate() {
-        if eligible.allows(index) {
-            offer_load(&mut list, eligible, index, entry);
-        }
+    for index in (0..eligible.all().len()).filter(|&index| eligible.allows(index)) {
+        offer(&mut list, eligible, index, 1.0);
     }
     list
 }
@@ -22,15 +19,21 @@ pub(crate) fn p2c(eligible: &Eligible<'_>, chance: u64) -> Shortlist {
     let mut list = Shortlist::new(chance);
     if let Some((first, second)) = eligible.two(chance) {
         for index in [first, second] {
-            offer_load(&mut list, eligible, index, &eligible.all()[index]);
+            offer(&mut list, eligible, index, 1.0);
         }
     }
     list
 }
 
-fn offer_load(list: &mut Shortlist, eligible: &Eligible<'_>, index: usize, entry: &InstanceEntry) {
+/// Requests with the newcomer over the warm-up factor, times `latency`.
+fn offer(list: &mut Shortlist, eligible: &Eligible<'_>, index: usize, latency: f64) {
+    let entry = &eligible.all()[index];
     let in_flight = entry.live.in_flight().requests;
-    list.offer(index, (f64::from(in_flight) + 1.0) / eligible.warmth(entry), in_flight);
+    let cost = latency * (f64::from(in_flight) + 1.0) / eligible.warmth(entry);
+    // Both draws are the same where only one is left.
+    if !list.holds(index) {
+        put(list, index, Score { cost: cost as f32, in_flight });
+    }
 }
 
 /// Two at random, smaller peak EWMA of latency × requests with the newcomer (Finagle). An instance never heard of
@@ -43,9 +46,7 @@ pub(crate) fn peak_ewma(eligible: &Eligible<'_>, now: Timestamp, chance: u64) ->
     let (first_us, second_us) = (latency_us(first), latency_us(second));
     for (index, latency) in [(first, known_us(first_us, second_us)), (second, known_us(second_us, first_us))]
     {
-        let entry = &eligible.all()[index];
-        let in_flight = entry.live.in_flight().requests;
-        list.offer(index, latency * (f64::from(in_flight) + 1.0) / eligible.warmth(entry), in_flight);
+        offer(&mut list, eligible, index, latency);
     }
     list
 }
@@ -53,14 +54,20 @@ pub(crate) fn peak_ewma(eligible: &Eligible<'_>, now: Timestamp, chance: u64) ->
 /// The one whose turn it is. No score.
 pub(crate) fn in_turn(eligible: &Eligible<'_>, turn: u64) -> Shortlist {
     let count = eligible.all().len().max(1) as u64;
-    only(eligible, eligible.from((turn % count) as usize))
+    only(eligible.from((turn % count) as usize))
 }
 
 /// A list of one without a score.
-pub(crate) fn only(eligible: &Eligible<'_>, index: Option<usize>) -> Shortlist {
+pub(crate) fn only(index: Option<usize>) -> Shortlist {
     let mut list = Shortlist::new(0);
     if let Some(index) = index {
-        list.offer(index, 0.0, eligible.all()[index].live.in_flight().requests);
+        put(&mut list, index, Score { cost: 0.0, in_flight: 0 });
     }
     list
+}
+
+fn put(list: &mut Shortlist, index: usize, score: Score) {
+    if let Ok(index) = u16::try_from(index) {
+        list.offer(index, score);
+    }
 }

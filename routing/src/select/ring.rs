@@ -9,6 +9,7 @@
 use crate::select::eligible::Eligible;
 use crate::table::InstanceEntry;
 use foretide_predictor::hash;
+use std::sync::Arc;
 
 /// libketama's number: keeps shares within some 10 % of even.
 const POINTS: u64 = 160;
@@ -19,21 +20,29 @@ const MOST_WEIGHT: u32 = 8;
 #[derive(Debug)]
 pub struct Ring {
     points: Vec<(u64, u32)>,
+    members: u64,
 }
 
 impl Ring {
-    /// Builds the ring; n · 160 points, sorted.
-    pub fn new(instances: &[InstanceEntry]) -> Self {
+    /// The ring of these instances: `previous` if it has the same members with the same weights in the same order, else
+    /// n · 160 points, sorted.
+    pub(crate) fn new(instances: &[InstanceEntry], previous: Option<&Arc<Self>>) -> Arc<Self> {
         let smallest = instances.iter().map(|entry| entry.concurrency.max(1)).min().unwrap_or(1);
-        let mut points = Vec::with_capacity(instances.len() * POINTS as usize);
-        for (index, entry) in instances.iter().enumerate() {
+        let member = |entry: &InstanceEntry| {
             let weight = ((entry.concurrency.max(1) + smallest / 2) / smallest).min(MOST_WEIGHT);
-            let name = hash::bytes(entry.address.as_bytes());
-            points
-                .extend((0..POINTS * u64::from(weight)).map(|point| (hash::pair(name, point), index as u32)));
+            (hash::bytes(entry.address.as_bytes()), u64::from(weight))
+        };
+        let members = instances.iter().map(member);
+        let key = members.clone().fold(0, |key, (name, weight)| hash::pair(hash::pair(key, name), weight));
+        if let Some(same) = previous.filter(|ring| ring.members == key) {
+            return Arc::clone(same);
+        }
+        let mut points = Vec::with_capacity(instances.len() * POINTS as usize);
+        for ((name, weight), index) in members.zip(0..) {
+            points.extend((0..POINTS * weight).map(|point| (hash::pair(name, point), index)));
         }
         points.sort_unstable();
-        Self { points }
+        Arc::new(Self { points, members: key })
     }
 
     /// The consumer's instance; the next on the ring if a try may not use it. `None` only for an empty ring.
