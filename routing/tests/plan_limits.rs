@@ -104,7 +104,10 @@ proptest! {
         let after = current + starts - drains;
         prop_assert!(starts <= limits.step_up && drains <= limits.step_down);
         prop_assert!(starts == 0 || after <= limits.ceiling);
-        prop_assert!(drains == 0 || after >= limits.floor.min(limits.ceiling));
+        let broken = |step: &PlanStep| input.instances.iter()
+            .any(|one| *step == PlanStep::Drain(one.id) && one.state == InstanceState::Unhealthy);
+        let replaces = limits.floor >= limits.ceiling && drains == 1 && plan.steps.iter().all(broken);
+        prop_assert!(drains == 0 || after + u32::from(replaces) >= limits.floor.min(limits.ceiling));
         prop_assert!(starts == 0 || drains == 0, "a plan has one direction");
         let cooling = input.last_change.is_some_and(|at| input.now.since(at) < limits.cooldown);
         prop_assert!(drains == 0 || !cooling);

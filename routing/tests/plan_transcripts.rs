@@ -184,6 +184,17 @@ fn limits_and_nonsense() {
     input.settings.ceiling = 2;
     input.instances[0].state = InstanceState::Unhealthy;
     text += &transcript("a broken instance fills the ceiling", &input);
+
+    input.settings.floor = 2;
+    text += &transcript("a broken instance of a fleet of fixed size", &input);
+    input.last_change = Some(input.now.minus(Duration::from_secs(5)));
+    text += &transcript("... that has only just changed", &input);
+    input.last_change = None;
+    input.instances.push(instance(3, InstanceState::Draining, 0.1));
+    text += &transcript("... of which one is still leaving", &input);
+    input.instances[2].state = InstanceState::Gone;
+    input.instances.remove(0);
+    text += &transcript("... and its place is free", &input);
     insta::assert_snapshot!("limits_and_nonsense", text);
 }
 

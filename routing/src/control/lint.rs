@@ -24,7 +24,7 @@ pub fn lint(input: &PlanInput, plan: &Plan) -> Vec<Finding> {
         }
     }
     check_drains(input, &drains, &mut findings);
-    check_counts(input, starts, drains.len() as u64, plan.report.target, &mut findings);
+    check_counts(input, plan, starts, drains.len() as u64, &mut findings);
     findings
 }
 
@@ -48,7 +48,23 @@ fn check_drains(input: &PlanInput, drains: &[InstanceId], findings: &mut Vec<Fin
     }
 }
 
-fn check_counts(input: &PlanInput, starts: u64, drains: u64, target: u32, findings: &mut Vec<Finding>) {
+fn at_rest(input: &PlanInput) -> bool {
+    use InstanceState::{Cold, Draining, Warming};
+    input.instances.iter().all(|one| !matches!(one.state, Cold | Warming | Draining))
+}
+
+fn drained_is_broken(input: &PlanInput, plan: &Plan) -> bool {
+    let is_broken = |step: &PlanStep| {
+        let id = match step {
+            PlanStep::Start => return false,
+            PlanStep::Drain(id) => *id,
+        };
+        input.instances.iter().any(|one| one.id == id && one.state == InstanceState::Unhealthy)
+    };
+    plan.steps.iter().all(is_broken)
+}
+
+fn check_counts(input: &PlanInput, plan: &Plan, starts: u64, drains: u64, findings: &mut Vec<Finding>) {
     let limits = &input.settings;
     let ceiling = u64::from(limits.ceiling);
     let floor = u64::from(limits.floor).min(ceiling);
@@ -61,7 +77,10 @@ fn check_counts(input: &PlanInput, starts: u64, drains: u64, target: u32, findin
     if starts > 0 && after > ceiling {
         findings.push(Finding(format!("{after} instances are above the ceiling of {ceiling}")));
     }
-    if drains > 0 && after < floor {
+    // The one way below the floor: a broken instance of a full fleet without room, one at a time.
+    let replaces = starts == 0 && drains == 1 && before == floor && floor == ceiling && at_rest(input);
+    let allowed = if replaces && drained_is_broken(input, plan) { floor.saturating_sub(1) } else { floor };
+    if drains > 0 && after < allowed {
         findings.push(Finding(format!("{after} instances are below the floor of {floor}")));
     }
     if starts > u64::from(limits.step_up) {
@@ -70,6 +89,7 @@ fn check_counts(input: &PlanInput, starts: u64, drains: u64, target: u32, findin
     if drains > u64::from(limits.step_down) {
         findings.push(Finding(format!("{drains} releases at once, {} are allowed", limits.step_down)));
     }
+    let target = plan.report.target;
     if after != u64::from(target) {
         findings.push(Finding(format!("the report says {target} instances, the steps lead to {after}")));
     }

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! A plan either starts or drains, never both, so that its report has one meaning. Broken instances are replaced
-//! before they are released; only at the ceiling must one go first to make room.
+//! before they are released; only at the ceiling must one go first to make room. That may undercut the floor where floor
+//! and ceiling are the same, by one instance that fails its checks, and only in a fleet that is otherwise at rest.
 //! The limits come last and hold whatever a model says. Draining instances count neither as capacity nor against
 //! the ceiling: they are on their way out and bounded by the drain timeout.
 //! Known weakness: instances are sized by their mean capacity; a fleet of very unequal ones may start one too many.
@@ -282,15 +283,15 @@ impl Fleet {
     /// Broken instances fill the ceiling: one of them goes, so that the next plan can start a sound one.
     fn make_room(&self, input: &PlanInput, reason: PlanReason) -> Change {
         let held = |limited_by| Change { steps: Vec::new(), reason, limited_by: Some(limited_by) };
-        let floor = input.settings.floor.min(input.settings.ceiling);
         match self.release.first() {
             Some(one) if one.state == InstanceState::Unhealthy => {
                 if !cooled(input) {
                     return held(PlanReason::Cooldown);
                 }
-                // With floor = ceiling the floor cannot be kept while replacing; a broken instance does not serve it
-                // anyway, but the limit is hard, so its owner must restart it.
-                if self.current <= floor || input.settings.step_down == 0 {
+                // With floor = ceiling the floor cannot be kept while one is replaced. A broken instance serves it in
+                // name only, so one at a time may go below it; while that one's place is not filled again, no other.
+                let whole = self.current > input.settings.floor || !in_change(input);
+                if !whole || input.settings.step_down == 0 {
                     return held(PlanReason::Ceiling);
                 }
                 let steps = vec![PlanStep::Drain(one.id)];
@@ -361,6 +362,13 @@ fn release_rank(state: InstanceState) -> u8 {
         InstanceState::Ejected => 3,
         InstanceState::Warm | InstanceState::Draining | InstanceState::Gone => 4,
     }
+}
+
+/// Whether an instance is on its way in or out.
+fn in_change(input: &PlanInput) -> bool {
+    let moving =
+        |state| matches!(state, InstanceState::Cold | InstanceState::Warming | InstanceState::Draining);
+    input.instances.iter().any(|one| moving(one.state))
 }
 
 fn cooled(input: &PlanInput) -> bool {
