@@ -88,7 +88,7 @@ impl Setting {
         let hold = |number: usize| {
             let entry = &entries[number % entries.len()];
             let work_us = (mix(number as u64) % 60_000) as f64;
-            entry.live.set_speed_residual(0.01 * (number % 7) as f32);
+            entry.live.set_speed_residual(0.01 * (number % 7) as f32, 0.5);
             Ticket::take(&entry.live, work_us, entry.concurrency, BUILT_AT)
         };
         let held = if load == Load::Busy { HELD * entries.len() } else { 0 };

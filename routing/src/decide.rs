@@ -12,6 +12,8 @@
 //! | the model answered nonsense | scores on running means | `ModelFailed` |
 //! | no model, or it does not know the route | scores on running means | `NoModel` |
 //!
+//! One request in a hundred of a predictive pool may be `Explored`, see [`explore`].
+//!
 //! Policies other than predictive rest on no prediction and know only `OnlyChoice`, `Retry`, `Panic` and `Policy`; the
 //! predicted work is still taken on, because demand is counted in it. Where several reasons hold, the one that changed
 //! most about the choice is named, in the order of the code.
@@ -21,7 +23,7 @@ use crate::live::Ticket;
 use crate::select::eligible::Eligible;
 use crate::select::predictive::Scorer;
 use crate::select::shortlist::Shortlist;
-use crate::select::{Selector, reactive};
+use crate::select::{Selector, explore, reactive};
 use crate::table::{PoolTable, RoutingTable};
 use foretide_predictor::cost::estimator::{self, CostPrediction};
 use foretide_predictor::cost::query::{CostBasis, PRIOR_WORK_US};
@@ -50,6 +52,8 @@ pub enum Reason {
     Policy,
     /// A second or later try.
     Retry,
+    /// An instance that nobody has heard of for a while was asked, to see whether what is known of it still holds.
+    Explored,
     /// Too few healthy instances: all are used.
     Panic,
 }
@@ -155,6 +159,9 @@ fn choose(
         Selector::Predictive(scan) => {
             if attempt.now.since(table.built_at) > table.stale_after {
                 return (reactive::p2c(eligible, chance), Reason::StaleTable);
+            }
+            if let Some(index) = explore::turn(eligible, chance, attempt.now) {
+                return (reactive::only(Some(index)), Reason::Explored);
             }
             scan.rank(&Scorer::new(scan, &table.peers, work_us, consumer_key), eligible, chance)
         }

@@ -131,7 +131,7 @@ fn a_light_request_passes_heavy_ones_by_count_and_not_by_work() {
 #[test]
 fn speed_peers_penalties_and_tiers_move_the_choice() {
     let mut table = fixture::table(Policy::Predictive, fixture::instances(3));
-    table.pools[0].instances[0].live.set_speed_residual(0.3);
+    table.pools[0].instances[0].live.set_speed_residual(0.3, 0.5);
     change(&mut table, |instances| instances[1].penalty_us = 50_000.0);
     assert_eq!(shares(&table, 50), [0, 0, 50]);
     change(&mut table, |instances| instances[2].excess = 3.0);
@@ -262,6 +262,30 @@ fn a_ring_is_kept_while_its_members_and_weights_are() {
     assert!(Arc::ptr_eq(&first, &ring(&table)));
     change(&mut table, |instances| instances[0].concurrency = 8);
     assert!(!Arc::ptr_eq(&first, &ring(&table)));
+}
+
+#[test]
+fn one_request_in_a_hundred_goes_to_an_instance_without_news_and_no_retry_does() {
+    let mut table = fixture::table(Policy::Predictive, fixture::instances(4));
+    table.stale_after = Duration::MAX;
+    // Number 2 was slow once and gets nothing any more.
+    table.pools[0].instances[2].live.set_speed_residual(1.5, 0.5);
+    let hear = |index: usize, now| drop(Ticket::take(&table.pools[0].instances[index].live, 1.0, 4, now));
+    hear(2, BUILT_AT);
+    let explored = |heard: &[usize], tried: &[InstanceId]| {
+        let asked = (1..=10_000).filter(|&number| {
+            let now = BUILT_AT.plus(Duration::from_secs(11 * number));
+            heard.iter().for_each(|&index| hear(index, now));
+            let (decision, _ticket) = ask(&table, Attempt { now, ..attempt(number, tried) }).unwrap();
+            assert_eq!(decision.reason == Reason::Explored, decision.index == 2);
+            decision.index == 2
+        });
+        asked.count()
+    };
+    let found = explored(&[0, 1, 3], &[]);
+    assert!((60..140).contains(&found), "{found} of 10,000");
+    assert_eq!(explored(&[0, 1, 3], &[InstanceId(0)]), 0, "not on a retry");
+    assert_eq!(explored(&[0, 1, 2, 3], &[]), 0, "not where everybody is heard of");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::control::pool::{Pool, Surroundings};
 use crate::control::publish::{self, PUBLISH_EVERY, Shared};
 use crate::control::reload;
 use crate::control::report::{RoutingDecisionReport, ScalingDecisionReport};
+use crate::control::speed;
 use crate::control::training::Training;
 use crate::extract::CompiledRoutes;
 use crate::observe::{Observation, Outcome};
@@ -182,6 +183,7 @@ impl Controller {
             settings: &self.settings,
             peers: &self.learning.peers,
             weights: self.weights,
+            temper: speed::temper(self.learning.cost_card.skill()),
             frozen: self.frozen,
         };
         self.pools[index].tend(around, &mut self.out);

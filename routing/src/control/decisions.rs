@@ -112,6 +112,6 @@ impl RoutingEntry {
 fn is_fallback(reason: Reason) -> bool {
     match reason {
         Reason::NoModel | Reason::ModelFailed | Reason::StaleTable | Reason::NoScore | Reason::Panic => true,
-        Reason::Predicted | Reason::OnlyChoice | Reason::Policy | Reason::Retry => false,
+        Reason::Predicted | Reason::OnlyChoice | Reason::Policy | Reason::Retry | Reason::Explored => false,
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) settings: &'a RoutingSettings,
     pub(crate) peers: &'a PeerTable,
     pub(crate) weights: TierWeights,
+    /// Weight of measured speed in the score.
+    pub(crate) temper: f32,
     /// No more starts and stops.
     pub(crate) frozen: bool,
 }
@@ -231,7 +233,7 @@ impl Pool {
         }
         speed::centre(&mut speeds);
         for instance in self.instances.values() {
-            instance.live.set_speed_residual(instance.speed.rho() as f32);
+            instance.live.set_speed_residual(instance.speed.rho() as f32, around.temper);
         }
     }
 

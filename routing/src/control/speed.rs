@@ -9,6 +9,11 @@
 //! "at speed 1" stays work on the average instance, and speeds and labels cannot drift away together.
 //! Known weakness: when a fast instance leaves, the mean moves and all the others look faster for as long as the
 //! predictor takes to follow.
+//!
+//! How much of it the score uses, γ in `exp(γ · rho)`, follows the cost model's skill: from 0.25 without any to 0.5.
+//! Full weight packs the fast instances to the last slot, and where sizes are unknown light requests then wait behind
+//! heavy ones; half was best for processor sharing with a good predictor, a quarter with a constant one. The skill is a
+//! running mean of hundreds of requests, so γ glides.
 use std::ops::RangeInclusive;
 
 /// Samples before a residual says anything: at a spread of a factor of two the mean is then known to 10 %.
@@ -19,6 +24,17 @@ const WEIGHT: f64 = 0.02;
 const SAMPLE: RangeInclusive<f64> = -3.0..=3.0;
 /// Beyond a factor of 4.5 it is broken rather than slow, and health and anomalies deal with it.
 const LIMIT: f64 = 1.5;
+
+/// γ without skill, and what full skill adds.
+const TEMPER: (f64, f64) = (0.25, 0.25);
+/// Skill that counts as full: half the error of the route's mean. Noise that nobody can foresee allows little more.
+const FULL_SKILL: f64 = 0.5;
+
+/// γ for a cost model of this skill; `None`: not measured yet.
+pub(crate) fn temper(skill: Option<f64>) -> f32 {
+    let skill = skill.filter(|skill| skill.is_finite()).unwrap_or(0.0);
+    (TEMPER.0 + TEMPER.1 * (skill / FULL_SKILL).clamp(0.0, 1.0)) as f32
+}
 
 /// Speed of one instance.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +86,13 @@ mod tests {
         centre(&mut [&mut slow, &mut fast, &mut new]);
         assert!((slow.rho() - 0.5).abs() < 1e-9 && (fast.rho() + 0.5).abs() < 1e-9);
         assert_eq!(new.rho(), 0.0, "one sample says nothing");
+    }
+
+    #[test]
+    fn speed_counts_more_the_better_costs_are_known() {
+        assert_eq!([None, Some(f64::NAN), Some(-0.7), Some(0.0)].map(temper), [0.25; 4]);
+        assert!((temper(Some(0.25)) - 0.375).abs() < 1e-6);
+        assert_eq!([0.5, 0.9].map(|skill| temper(Some(skill))), [0.5; 2]);
     }
 
     #[test]

@@ -25,6 +25,11 @@ pub(crate) struct ServiceClock {
 }
 
 impl ServiceClock {
+    /// The last time it was advanced to.
+    pub(crate) fn last(&self) -> Timestamp {
+        Timestamp::from_us(self.last_us.load(Relaxed))
+    }
+
     /// Carries the clock on to `now`, with `in_flight` requests on `slots` slots since the last time; its reading.
     pub(crate) fn advance(&self, now: Timestamp, in_flight: u64, slots: u32) -> u64 {
         let now_us = now.as_us();

@@ -32,8 +32,6 @@ const WORK_BITS: u32 = 44;
 const MOST_WORK_US: f64 = 3.6e9;
 /// Largest speed residual believed: a factor of 4.5 either way.
 const MOST_RESIDUAL: f32 = 1.5;
-/// γ in `exp(γ · rho)`. Full weight packs the fast instances to the last slot; half was best for processor sharing.
-const SPEED_TEMPER: f32 = 0.5;
 
 /// Live load of one instance; outlives generations of the table. Two instances share no cache line; the order of the
 /// fields is that of their use: a scan reads the first line, and the other two only where requests wait.
@@ -153,14 +151,15 @@ impl LiveLoad {
         f32::from_bits(self.speed.residual.load(Relaxed))
     }
 
-    /// Puts the speed residual; clamped to ±1.5, NaN counts as 0. For control only.
-    pub fn set_speed_residual(&self, residual: f32) {
+    /// Puts the speed residual, clamped to ±1.5, and its weight `temper` in the score, from 0 to 1; NaN counts as 0. For
+    /// control only.
+    pub fn set_speed_residual(&self, residual: f32, temper: f32) {
         let residual = if residual.is_nan() { 0.0 } else { residual.clamp(-MOST_RESIDUAL, MOST_RESIDUAL) };
         self.speed.residual.store(residual.to_bits(), Relaxed);
-        self.speed.slowness.store((SPEED_TEMPER * residual).exp().to_bits(), Relaxed);
+        self.speed.slowness.store((temper.clamp(0.0, 1.0).max(0.0) * residual).exp().to_bits(), Relaxed);
     }
 
-    /// `exp(γ · rho)`, γ = 0.5: how much longer than average work takes here, tempered. Made when the residual is
+    /// `exp(γ · rho)`: how much longer than average work takes here, tempered. Made when the residual is
     /// written, because every decision reads it for every instance.
     pub fn slowness(&self) -> f32 {
         f32::from_bits(self.speed.slowness.load(Relaxed))
@@ -169,6 +168,11 @@ impl LiveLoad {
     /// Requests and predicted work taken on so far, for demand.
     pub fn taken(&self) -> Taken {
         Taken(self.taken.0.load(Relaxed))
+    }
+
+    /// When a request last came or came back; zero: never.
+    pub fn heard_at(&self) -> Timestamp {
+        self.clock.last()
     }
 
     /// Peak EWMA of latency, microseconds; 0 until one was observed.
@@ -283,10 +287,12 @@ mod tests {
     fn residuals_are_tempered_and_bounded() {
         let live = LiveLoad::default();
         assert_eq!((live.speed_residual(), live.slowness()), (0.0, 1.0));
-        live.set_speed_residual(9.0);
+        live.set_speed_residual(9.0, 0.5);
         assert_eq!(live.speed_residual(), MOST_RESIDUAL);
         assert!((live.slowness() - 0.75f32.exp()).abs() < 1e-6);
-        live.set_speed_residual(f32::NAN);
+        live.set_speed_residual(1.0, f32::NAN);
+        assert_eq!(live.slowness(), 1.0);
+        live.set_speed_residual(f32::NAN, 0.5);
         assert_eq!((live.speed_residual(), live.slowness()), (0.0, 1.0));
     }
 

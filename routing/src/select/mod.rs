@@ -14,6 +14,7 @@
 //! score that is not a number) is left out; when nobody is left the caller falls back to P2C.
 
 pub mod eligible;
+pub mod explore;
 pub mod predictive;
 pub mod reactive;
 pub mod ring;

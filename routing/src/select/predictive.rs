@@ -11,8 +11,8 @@
 //! `I(x) = Σ min(r_i, x)` over what is in flight; `ext = 2`: the wait of the newcomer and the wait it brings to the
 //! others. `b` is tier 1's background load, `peers` and `excess` are tier 3's. `t1` and `t3` are the tiers' weights as a
 //! share of their starting weights, at most 1: a tier that predicts well counts fully, one whose weight has fallen to
-//! zero is gone, and with both gone the plain in-flight rule is left. Measured speed enters with γ = 0.5: full weight
-//! packs the fast instances to the last slot.
+//! zero is gone, and with both gone the plain in-flight rule is left. Measured speed enters tempered, see
+//! `control::speed`.
 //!
 //! Up to 128 instances are all scored, because two or three random choices waste half the mean. Above, a scan takes
 //! the best few of the last one, a window that moves on with every request, and some at random.

@@ -8,6 +8,7 @@ const CLASSES = ["light", "medium", "heavy", "huge"];
 const REASONS = {
   predicted: "smallest score", no_model: "running means", model_failed: "model failed", stale_table: "stale table",
   no_score: "no score", only_choice: "only one there", policy: "pool's policy", retry: "retry", panic: "panic",
+  explored: "not heard of for a while",
 };
 const ROUTING_ROWS = 12;
 
