@@ -6,11 +6,15 @@
 //!
 //! ```text
 //! rate  = mean of the last 8 closed bins
-//! slope = least squares over up to 16 closed bins, with its standard error
+//! slope = mean work of a request * least squares of the requests over 16 closed bins, with its standard error
 //! ```
 //!
+//! Why the slope of requests: predicted work per request changes while costs are being learned, which looked like a surge
+//! after every first start, and a few heavy requests are no crowd. For the same reason there is no slope before a window
+//! has passed since the first request.
+//!
 //! Known weakness: while a pool has no instance at all nothing is taken on, so its demand reads 0; the floor brings
-//! the first instance back.
+//! the first instance back. A crowd that comes with heavier requests at the same rate is seen in the rate only.
 use foretide_predictor::time::Timestamp;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -69,7 +73,8 @@ impl Window {
         }
         for piece in split(from, to, self.bin_us) {
             self.open.add_share(arrived, piece.share);
-            if piece.closes {
+            let begun = !self.bins.is_empty() || self.open.requests > 0.0;
+            if piece.closes && begun {
                 if self.bins.len() == BINS {
                     self.bins.pop_front();
                 }
@@ -90,23 +95,28 @@ impl Window {
         Arrived { work_s: sum.work_s / seconds, requests: sum.requests / seconds }
     }
 
-    /// Change of the work rate, per second, with its standard error; (0, 0) while there are too few bins.
+    /// Change of the work rate, per second, with its standard error; (0, 0) before the window is full.
     pub(crate) fn slope(&self) -> (f64, f64) {
         let count = self.bins.len();
-        if count < RATE_BINS {
+        let total = self.bins.iter().fold(Arrived::default(), |mut total, bin| {
+            total.add_share(*bin, 1.0);
+            total
+        });
+        if count < BINS || total.requests <= 0.0 {
             return (0.0, 0.0);
         }
+        let each_s = total.work_s / total.requests;
         let bin_s = self.bin_us as f64 / 1e6;
         let middle = (count as f64 - 1.0) / 2.0;
-        let mean = self.bins.iter().map(|bin| bin.work_s).sum::<f64>() / count as f64;
+        let mean = total.requests / count as f64;
         let x = |index: usize| (index as f64 - middle) * bin_s;
-        let y = |bin: &Arrived| (bin.work_s - mean) / bin_s;
+        let y = |bin: &Arrived| (bin.requests - mean) / bin_s;
         let xx: f64 = (0..count).map(|index| x(index).powi(2)).sum();
         let xy: f64 = self.bins.iter().enumerate().map(|(index, bin)| x(index) * y(bin)).sum();
         let slope = xy / xx;
         let rest: f64 =
             self.bins.iter().enumerate().map(|(index, bin)| (y(bin) - slope * x(index)).powi(2)).sum();
-        (slope, (rest / (count as f64 - 2.0) / xx).sqrt())
+        (each_s * slope, each_s * (rest / (count as f64 - 2.0) / xx).sqrt())
     }
 }
 
@@ -236,5 +246,10 @@ mod tests {
         }
         assert!((window.rate().work_s - 1.0).abs() < 1e-9);
         assert!(window.slope().0.abs() < 1e-9);
+        // The same requests, of which it is learned that each is heavier.
+        for tick in 80..120u64 {
+            window.add(at(tick * 100), at(tick * 100 + 100), Arrived { work_s: 0.5, requests: 1.0 });
+        }
+        assert!(window.rate().work_s > 4.0 && window.slope().0.abs() < 1e-9);
     }
 }

@@ -54,6 +54,20 @@ fn capacity_for_an_announced_event_is_started_before_it() {
 }
 
 #[test]
+fn the_first_seconds_of_a_level_load_are_no_surge() {
+    // Requests are taken for 10 ms each before any was measured; one instance carries them all.
+    for (from_ms, rate, cost_ms) in [(0, 8.0, 100), (3_000, 16.0, 50), (10_000, 16.0, 50)] {
+        let mut world = World::new(settings());
+        world.run_until(from_ms);
+        world.load = (rate, Duration::from_millis(cost_ms));
+        world.run_until(from_ms + 20_000);
+        let decisions = world.controller.report(world.now).scaling_decisions;
+        let surge = decisions.iter().find(|decision| decision.plan.reason == PlanReason::Surge);
+        assert!(surge.is_none(), "from {from_ms} ms on: {}", world.decisions());
+    }
+}
+
+#[test]
 fn a_surge_that_nobody_forecast_is_met_within_seconds() {
     let mut world = World::new(settings());
     world.load = (5.0, Duration::from_millis(50));
