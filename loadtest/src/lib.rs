@@ -2,6 +2,7 @@
 //! open-loop traffic, and replay of what was recorded.
 
 pub mod page;
+pub mod plane;
 pub mod producer;
 pub mod replay;
 pub mod sim;

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use plotters::prelude::*;
 
+use crate::plane::{self, Plane};
+
 /// Size of a chart in pixels; it scales with the page.
 const CHART: (u32, u32) = (960, 300);
 
@@ -72,6 +74,15 @@ impl Page {
     pub fn chart(&mut self, chart: &Chart) {
         let _ = writeln!(self.body, "<h2>{}</h2>", escape(&chart.title));
         match draw(chart) {
+            Ok(svg) => self.body.push_str(&svg),
+            Err(error) => self.paragraph(&format!("(not drawn: {error})")),
+        }
+    }
+
+    /// A chart of anything over anything. One that cannot be drawn leaves a line that says so.
+    pub fn plane(&mut self, plane: &Plane) {
+        let _ = writeln!(self.body, "<h2>{}</h2>", escape(&plane.title));
+        match plane::draw(plane) {
             Ok(svg) => self.body.push_str(&svg),
             Err(error) => self.paragraph(&format!("(not drawn: {error})")),
         }

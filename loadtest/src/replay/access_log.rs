@@ -26,7 +26,7 @@ const CONSUMERS: [&str; 6] = ["consumer", "tenant", "user", "remote_user", "clie
 
 /// A line like `host ident user [day/month/year:h:m:s zone] "GET /x HTTP/1.1" status size …`; what follows the
 /// request is not needed. The error is a reason to be shown.
-pub(super) fn parse_common(line: &str) -> Result<LoggedRequest, String> {
+pub fn parse_common(line: &str) -> Result<LoggedRequest, String> {
     let (who, rest) = line.split_once('[').ok_or("no [time]")?;
     let (time, rest) = rest.split_once(']').ok_or("no end of [time]")?;
     let at_us = moment::parse(time).ok_or_else(|| format!("no moment: {time:?}"))?;
@@ -38,11 +38,19 @@ pub(super) fn parse_common(line: &str) -> Result<LoggedRequest, String> {
     Ok(LoggedRequest { at_us, method, path_and_query, consumer: consumer.into() })
 }
 
-/// A JSON object with a moment, a path, and perhaps a method and a consumer, under one of their usual names. The
-/// error is a reason to be shown.
+/// A JSON object; see [`of_object`].
 pub(super) fn parse_json(line: &str) -> Result<LoggedRequest, String> {
-    let object: Map<String, Value> =
-        serde_json::from_str(line).map_err(|error| format!("not a JSON object: {error}"))?;
+    of_object(&parse_object(line)?)
+}
+
+/// A line that is a JSON object. The error is a reason to be shown.
+pub fn parse_object(line: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(line).map_err(|error| format!("not a JSON object: {error}"))
+}
+
+/// The request in an object with a moment, a path, and perhaps a method and a consumer, under one of their usual names.
+/// The error is a reason to be shown.
+pub fn of_object(object: &Map<String, Value>) -> Result<LoggedRequest, String> {
     let text = |names: &[&str]| names.iter().find_map(|name| object.get(*name)?.as_str());
     let at_us = TIMES.iter().find_map(|name| match object.get(*name)? {
         Value::String(text) => moment::parse(text),
@@ -68,8 +76,8 @@ fn quoted(text: &str) -> Option<&str> {
     text.get(start..end)
 }
 
-/// `GET /path HTTP/1.1`, or without the version.
-fn parse_request(request: &str) -> Result<(Method, String), String> {
+/// Method and path of `GET /path HTTP/1.1`, or without the version. The error is a reason to be shown.
+pub fn parse_request(request: &str) -> Result<(Method, String), String> {
     let mut words = request.split(' ');
     let method =
         words.next().and_then(|word| word.parse().ok()).ok_or_else(|| format!("no method: {request:?}"))?;

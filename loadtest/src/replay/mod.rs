@@ -3,7 +3,7 @@
 //! Safe by default: only loopback targets, and of a log only GET and HEAD. Bodies are not recorded and so not sent.
 
 pub mod access_log;
-mod moment;
+pub mod moment;
 pub mod path_template;
 pub mod plan;
 pub mod recording;

@@ -7,7 +7,7 @@ use jiff::{Timestamp, Zoned};
 
 /// Unix microseconds of: a number (seconds, or by its size milli-, micro- or nanoseconds), RFC 3339 with `T` or a
 /// blank, with or without an offset, or the access log's `10/Oct/2000:13:55:36 -0700`.
-pub(super) fn parse(text: &str) -> Option<i64> {
+pub fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     if let Ok(number) = text.parse::<f64>() {
         return of_number(number);
@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str) -> Option<i64> {
 
 /// Numbers up to 10^11 are seconds (to the year 5138), up to 10^14 milliseconds, to 10^17 microseconds, then
 /// nanoseconds.
-pub(super) fn of_number(number: f64) -> Option<i64> {
+pub fn of_number(number: f64) -> Option<i64> {
     let us = match number {
         n if !(0.0..1e20).contains(&n) => return None,
         n if n < 1e11 => n * 1e6,

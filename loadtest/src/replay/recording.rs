@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
@@ -86,8 +87,27 @@ pub fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
 ///
 /// # Errors
 /// The reader's own.
-pub fn read(mut input: impl BufRead, range: RowRange) -> io::Result<Recording> {
+pub fn read(input: impl BufRead, range: RowRange) -> io::Result<Recording> {
     let mut rows = Rows::new(range);
+    each_line(input, |number, line| {
+        match line {
+            Ok(text) => rows.take(number, text),
+            Err(reason) => rows.bad(number, reason),
+        }
+        if rows.full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(rows.recording)
+}
+
+/// Hands over each line that is not blank, trimmed, with its 1-based number, until the end or a break; in place of a
+/// line that is too long or not UTF-8, the reason. Memory is bounded by the longest line allowed.
+///
+/// # Errors
+/// The reader's own.
+pub fn each_line(
+    mut input: impl BufRead,
+    mut take: impl FnMut(u64, Result<&str, String>) -> ControlFlow<()>,
+) -> io::Result<()> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
@@ -95,21 +115,17 @@ pub fn read(mut input: impl BufRead, range: RowRange) -> io::Result<Recording> {
         if read == 0 {
             break;
         }
-        if read as u64 == LONGEST_LINE && line.last() != Some(&b'\n') {
-            rows.bad(number, format!("longer than {LONGEST_LINE} bytes"));
+        let given = if read as u64 == LONGEST_LINE && line.last() != Some(&b'\n') {
             skip_line(&mut input)?;
-            continue;
-        }
-        match std::str::from_utf8(&line).map(str::trim) {
-            Ok("") => {}
-            Ok(text) => rows.take(number, text),
-            Err(_) => rows.bad(number, "not UTF-8".into()),
-        }
-        if rows.full() {
+            Err(format!("longer than {LONGEST_LINE} bytes"))
+        } else {
+            std::str::from_utf8(&line).map(str::trim).map_err(|_| "not UTF-8".into())
+        };
+        if given != Ok("") && take(number, given).is_break() {
             break;
         }
     }
-    Ok(rows.recording)
+    Ok(())
 }
 
 fn skip_line(input: &mut impl BufRead) -> io::Result<()> {

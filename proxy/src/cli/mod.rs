@@ -1,5 +1,7 @@
 //! The command line: one file per command, `--help` that teaches.
 
+pub mod backtest;
+pub mod data;
 pub mod demo;
 pub mod healthcheck;
 pub mod init;
@@ -33,6 +35,8 @@ First steps:
   foretide validate foretide.toml    every mistake at once, with what to write instead
   foretide run --config foretide.toml
   foretide simulate campaign         the same controller in virtual time, policies side by side
+  foretide backtest cost --data access.log.gz --report cost.html
+                                     what it would have known about your own requests
 
 While it runs, open the admin address in a browser, or ask:
   curl -s http://127.0.0.1:9900/api/v1/decisions";
@@ -53,6 +57,8 @@ enum Command {
     Producer(producer::Args),
     /// Drive an address with a recorded shape: load over time (CSV) or an access log; open loop.
     Replay(replay::Args),
+    /// What would Foretide have predicted, had it seen these requests come? Scores on your own table or access log.
+    Backtest(backtest::Args),
     /// Ask a running Foretide whether it is ready; for containers. Exit code 1 if it is not.
     Healthcheck(healthcheck::Args),
 }
@@ -67,6 +73,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Simulate(args) => simulate::run(args),
         Command::Producer(args) => producer::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Backtest(args) => backtest::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),
     };
     result.unwrap_or_else(|error| {

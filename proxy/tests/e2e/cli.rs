@@ -4,7 +4,7 @@ use crate::foretide::{printed, run};
 use crate::ports;
 
 /// Commands with what their help must mention.
-const HELP: [(&str, &[&str]); 8] = [
+const HELP: [(&str, &[&str]); 9] = [
     ("run", &["--config", "--log-format", "--log-level", "SIGHUP", "SIGTERM"]),
     ("demo", &["--duration", "--headless", "--report", "--json", "--seed", "--rate", "--listen", "--admin"]),
     ("init", &["[FILE]", "--full"]),
@@ -15,8 +15,26 @@ const HELP: [(&str, &[&str]); 8] = [
         "replay",
         &["<FILE>", "--target", "--speed", "--scale", "--peak-rate", "--rows", "--allow-remote", "--json"],
     ),
+    ("backtest", &["cost"]),
     ("healthcheck", &["--admin", "--live"]),
 ];
+
+/// The same for commands of commands.
+const SUBCOMMAND_HELP: [(&[&str], &[&str]); 1] = [(
+    &["backtest", "cost"],
+    &[
+        "--data",
+        "--target",
+        "--route",
+        "--source",
+        "--params",
+        "--time",
+        "--end",
+        "--label-delay",
+        "--report",
+        "--json",
+    ],
+)];
 
 #[test]
 fn help_names_every_command_and_its_flags() {
@@ -33,6 +51,13 @@ fn help_names_every_command_and_its_flags() {
         assert!(help.status.success(), "{command}: {}", printed(&help));
         for flag in flags {
             assert!(printed(&help).contains(flag), "{command} --help lacks {flag}:\n{}", printed(&help));
+        }
+    }
+    for (command, flags) in SUBCOMMAND_HELP {
+        let help = run(folder.path(), &[command, &["--help"]].concat());
+        assert!(help.status.success(), "{command:?}: {}", printed(&help));
+        for flag in flags {
+            assert!(printed(&help).contains(flag), "{command:?} --help lacks {flag}:\n{}", printed(&help));
         }
     }
     let version = run(folder.path(), &["--version"]);

@@ -4,6 +4,7 @@
 //! Every test starts what it needs on ports of its own and takes it down again, also when it fails. Nothing here judges
 //! speed; waiting is bounded and generous, so that a busy machine is slow and not red. Tests under load take turns.
 
+mod backtest;
 mod browser;
 mod cli;
 mod client;
