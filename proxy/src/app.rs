@@ -16,6 +16,7 @@ use foretide_predictor::time::Timestamp;
 use foretide_routing::control::controller::Controller;
 use foretide_routing::control::io::Input;
 use foretide_routing::control::report::StatusReport;
+use foretide_workbench::versions;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{mpsc, watch};
 
@@ -98,7 +99,7 @@ impl App {
             metrics: options.metrics,
             started_at: clock.now(),
         })?;
-        let (saver, saver_thread) = workers::saver(state_dir)?;
+        let (saver, saver_thread) = workers::saver(state_dir.clone())?;
         let reconciler = Reconciler {
             controller,
             clock,
@@ -111,7 +112,7 @@ impl App {
                 fleet,
                 history,
                 fits: workers::forecaster(commands.clone())?,
-                trains: workers::trainer(commands.clone())?,
+                trains: workers::trainer(commands.clone(), state_dir)?,
             },
             saver,
             tap: options.tap,
@@ -184,6 +185,14 @@ fn remember(settings: &Settings, now: Timestamp) -> anyhow::Result<(History, Con
     if let Some(learned) = learned {
         tracing::info!(rows = learned.rows.len(), model = learned.model.is_some(), "learned state restored");
         controller.handle(now, Input::Learned(Box::new(learned)));
+    }
+    match versions::take_promoted(state_dir) {
+        Ok(None) => {}
+        Ok(Some(model)) => {
+            tracing::info!(version = model.card().version, "promoted model put to service");
+            controller.handle(now, Input::SetModel(Some(Box::new(model))));
+        }
+        Err(error) => tracing::warn!(%error, "promoted model not put to service"),
     }
     Ok((history, controller))
 }

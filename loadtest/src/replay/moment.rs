@@ -38,9 +38,23 @@ pub fn of_number(number: f64) -> Option<i64> {
     Some(us.round() as i64)
 }
 
+/// Unix microseconds for people: `2000-10-10 20:55:36 UTC`; `None` beyond the year 9999.
+pub fn written(us: i64) -> Option<String> {
+    let moment = Timestamp::from_microsecond(us).ok()?;
+    Some(moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let text = written(971_211_336_000_000).unwrap();
+        assert_eq!(text, "2000-10-10 20:55:36 UTC");
+        assert_eq!(parse(text.trim_end_matches(" UTC")), Some(971_211_336_000_000));
+        assert_eq!(written(i64::MAX), None);
+    }
 
     #[test]
     fn one_moment_written_in_many_ways() {

@@ -124,6 +124,15 @@ pub(super) async fn models(State(admin): State<Admin>) -> Json<Value> {
     Json(json!({ "at": report.at, "cost": report.model, "weights": report.weights, "skills": report.skills }))
 }
 
+/// Takes the model that `foretide model promote` has laid into the state directory.
+pub(super) async fn promote(State(admin): State<Admin>) -> Result<Json<Value>, Refusal> {
+    match admin.ask(AdminCommand::Promote, PATIENCE).await? {
+        Ok(version) => Ok(Json(json!({ "promoted": version }))),
+        Err(why) => Err(Refusal::new(StatusCode::CONFLICT, why)
+            .helped("`foretide model promote VERSION --config FILE` chooses one and calls this")),
+    }
+}
+
 /// `?pool=NAME&limit=N`.
 #[derive(Debug, Deserialize)]
 pub(super) struct DecisionFilter {

@@ -68,6 +68,8 @@ pub struct AdminParts {
 pub enum AdminCommand {
     /// Read the configuration again; warnings, or why the last good one stays.
     Reload(oneshot::Sender<Result<Vec<String>, String>>),
+    /// Put the promoted model to service; its version, or why not.
+    Promote(oneshot::Sender<Result<u64, String>>),
     /// Stop taking new work and end once requests in flight are done.
     Drain,
     /// A routing decision that the report no longer holds.
@@ -165,6 +167,7 @@ fn router(admin: Admin) -> Router {
         .route("/api/v1/decisions/{id}", get(api::decision))
         .route("/api/v1/models", get(api::models))
         .route("/api/v1/models/drill", post(api::drill))
+        .route("/api/v1/models/promote", post(api::promote))
         .route("/api/v1/events", get(events::stream))
         .fallback(async || Refusal::not_found("no such page").helped("see / for the dashboard"))
         .method_not_allowed_fallback(async |method: Method| Refusal::wrong_method(&method))

@@ -1,6 +1,7 @@
 //! The runtime of everything that waits: admin, instance manager, health checks, metrics upkeep.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -13,6 +14,7 @@ use foretide_predictor::time::Timestamp;
 use foretide_routing::control::io::Input;
 use foretide_routing::control::report::StatusReport;
 use foretide_routing::table::InstanceState;
+use foretide_workbench::versions;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
@@ -105,7 +107,13 @@ impl Outside {
                 Some(bound)
             }
         };
-        tokio::spawn(obey(admin_commands, parts.commands, parts.reloader, parts.shutdown.clone()));
+        let state_dir = parts.settings.server.state_dir.clone();
+        tokio::spawn(obey(
+            admin_commands,
+            parts.commands,
+            (parts.reloader, state_dir),
+            parts.shutdown.clone(),
+        ));
         Ok(Self { admin, runtime, fleet, end })
     }
 
@@ -195,7 +203,7 @@ async fn serve_admin(listener: tokio::net::TcpListener, parts: AdminParts, mut e
 async fn obey(
     mut commands: mpsc::Receiver<AdminCommand>,
     control: SyncSender<Command>,
-    reloader: Arc<Reloader>,
+    (reloader, state_dir): (Arc<Reloader>, PathBuf),
     shutdown: watch::Sender<Shutdown>,
 ) {
     while let Some(command) = commands.recv().await {
@@ -203,6 +211,11 @@ async fn obey(
             AdminCommand::Reload(reply) => {
                 let reloader = Arc::clone(&reloader);
                 tokio::task::spawn_blocking(move || drop(reply.send(reloader.reload())));
+                false
+            }
+            AdminCommand::Promote(reply) => {
+                let (control, state_dir) = (control.clone(), state_dir.clone());
+                tokio::task::spawn_blocking(move || drop(reply.send(promote(&control, &state_dir))));
                 false
             }
             AdminCommand::Drain => {
@@ -228,5 +241,16 @@ async fn obey(
         if refused {
             tracing::warn!("an operator's question was dropped: the control loop is busy");
         }
+    }
+}
+
+/// Puts the promoted model to service: its version, or why not.
+fn promote(control: &SyncSender<Command>, state_dir: &Path) -> Result<u64, String> {
+    let model = versions::take_promoted(state_dir).map_err(|error| error.to_string())?;
+    let model = model.ok_or("no model is promoted")?;
+    let version = model.card().version;
+    match control.try_send(Command::Input(Input::SetModel(Some(Box::new(model))))) {
+        Ok(()) => Ok(version),
+        Err(_) => Err("the control loop is busy".to_owned()),
     }
 }

@@ -1,7 +1,5 @@
 //! The command line: one file per command, `--help` that teaches.
 
-pub mod backtest;
-pub mod data;
 pub mod demo;
 pub mod healthcheck;
 pub mod init;
@@ -15,6 +13,7 @@ pub mod validate;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use foretide_workbench::command::{backtest, model, train};
 
 /// Exit code for input that is wrong: configuration, scenario, arguments (clap uses the same).
 pub const BAD_INPUT: u8 = 2;
@@ -59,6 +58,10 @@ enum Command {
     Replay(replay::Args),
     /// What would Foretide have predicted, had it seen these requests come? Scores on your own table or access log.
     Backtest(backtest::Args),
+    /// Train a cost model offline: on a table, an access log, or what a Foretide has learned; writes it with its card.
+    Train(train::Args),
+    /// Which cost model serves, which served before; put one to service, or take the last step back.
+    Model(model::Args),
     /// Ask a running Foretide whether it is ready; for containers. Exit code 1 if it is not.
     Healthcheck(healthcheck::Args),
 }
@@ -74,6 +77,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Producer(args) => producer::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Backtest(args) => backtest::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Model(args) => model::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),
     };
     result.unwrap_or_else(|error| {

@@ -93,9 +93,11 @@ fn the_readmes_commands_score_real_data_and_the_predictions_prove_it() {
         let figures = last_line(&run(&top(), &arguments));
 
         for key in KEYS {
-            assert!(figures[key].is_f64(), "{data}: {key} in {figures}");
-            for reference in REFERENCES {
-                assert!(!figures["references"][reference][key].is_string(), "{data}: {reference} {key}");
+            let of_references = REFERENCES.map(|reference| figures["references"][reference].get(key));
+            for figure in of_references.into_iter().chain([figures.get(key)]) {
+                // Where nothing is ever called heavy, precision has nothing to measure.
+                let missing = key == "heavy_precision" && figure == Some(&Value::Null);
+                assert!(missing || figure.is_some_and(Value::is_f64), "{data}: {key} in {figures}");
             }
         }
         let (rows, log_rmse, coverage) = recomputed(&predictions);

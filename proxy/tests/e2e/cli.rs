@@ -4,7 +4,7 @@ use crate::foretide::{printed, run};
 use crate::ports;
 
 /// Commands with what their help must mention.
-const HELP: [(&str, &[&str]); 9] = [
+const HELP: [(&str, &[&str]); 11] = [
     ("run", &["--config", "--log-format", "--log-level", "SIGHUP", "SIGTERM"]),
     ("demo", &["--duration", "--headless", "--report", "--json", "--seed", "--rate", "--listen", "--admin"]),
     ("init", &["[FILE]", "--full"]),
@@ -16,6 +16,8 @@ const HELP: [(&str, &[&str]); 9] = [
         &["<FILE>", "--target", "--speed", "--scale", "--peak-rate", "--rows", "--allow-remote", "--json"],
     ),
     ("backtest", &["cost"]),
+    ("train", &["--from", "--target", "--config", "--out", "--json", "history"]),
+    ("model", &["list", "show", "promote", "rollback"]),
     ("healthcheck", &["--admin", "--live"]),
 ];
 

@@ -15,6 +15,7 @@ mod foretide;
 mod init;
 mod k6;
 mod load;
+mod models;
 mod outside_tool;
 mod ports;
 mod producer;

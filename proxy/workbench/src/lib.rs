@@ -5,7 +5,9 @@
 //! came of it as words, JSON and a page. Knows nothing of sockets, engines or stores; the command line is in `foretide`.
 
 pub mod backtest;
+pub mod card;
 pub mod columns;
+pub mod command;
 pub mod dataset;
 pub mod known;
 pub mod leak;
@@ -13,6 +15,8 @@ mod logged;
 mod page;
 pub mod read;
 pub mod table;
+pub mod training;
+pub mod versions;
 mod words;
 
 use std::io;
@@ -45,6 +49,9 @@ pub enum WorkbenchError {
     /// Too much of the file cannot be used.
     #[error("{0}")]
     Rows(String),
+    /// A configuration is wrong: everything found, at once.
+    #[error("{0}")]
+    Config(String),
     /// The library refused.
     #[error("{file}: {error}")]
     Backtest {

@@ -185,7 +185,7 @@ fn coverage(covered: f64, worst: Option<f64>) -> String {
     format!("The 90 % interval held {:.1} % of the truths, {verdict}{worst}.", 100.0 * covered)
 }
 
-/// Columns under their heads: names to the left, figures to the right.
+/// Columns under their heads: names and what has no head to the left, figures to the right.
 pub(crate) fn aligned(heads: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
@@ -195,6 +195,7 @@ pub(crate) fn aligned(heads: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: &mut dyn Iterator<Item = &str>| {
         let cell = |(column, cell): (usize, &str)| match column {
             0 => format!("{cell:<0$}", widths[0]),
+            _ if heads[column].is_empty() => format!("  {cell:<0$}", widths[column]),
             _ => format!("  {cell:>0$}", widths[column]),
         };
         let line: String = cells.enumerate().map(cell).collect();

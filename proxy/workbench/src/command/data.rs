@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::columns::ColumnNames;
+use crate::dataset::Source;
+use crate::read;
 use clap::ValueEnum;
-use foretide_workbench::columns::ColumnNames;
-use foretide_workbench::dataset::Source;
-use foretide_workbench::read;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::duration;
+use crate::command::duration;
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -28,7 +28,7 @@ pub enum Format {
 }
 
 /// Columns and how to read them.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Columns {
     /// How the file is written; it may be gzipped.
     #[arg(long, value_enum, default_value_t)]

@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::command::data::{self, Columns};
+use crate::command::ended;
+use crate::dataset::{self, Dataset};
+use crate::{WorkbenchError, backtest};
 use anyhow::Context as _;
 use clap::Subcommand;
 use foretide_predictor::cost::backtest::BacktestSettings;
-use foretide_workbench::dataset::{self, Dataset};
-use foretide_workbench::{WorkbenchError, backtest};
-
-use crate::cli::BAD_INPUT;
-use crate::cli::data::{self, Columns};
 
 /// Arguments of `backtest`.
 #[derive(Debug, clap::Args)]
@@ -67,13 +66,7 @@ fn share(text: &str) -> Result<f64, String> {
 /// Runs it. Exit code 2 if data or columns are wrong.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let What::Cost(args) = args.what;
-    match cost(*args) {
-        Err(error) if error.downcast_ref::<WorkbenchError>().is_some_and(WorkbenchError::is_bad_input) => {
-            eprintln!("{error}");
-            Ok(ExitCode::from(BAD_INPUT))
-        }
-        result => result.map(|()| ExitCode::SUCCESS),
-    }
+    ended(cost(*args))
 }
 
 fn cost(args: CostArgs) -> anyhow::Result<()> {
