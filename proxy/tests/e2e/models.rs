@@ -57,7 +57,8 @@ fn a_promoted_model_serves_at_once_where_foretide_runs() {
     let folder = tempfile::tempdir().expect("a folder");
     write_table(folder.path());
     train(folder.path());
-    let text = config(&endpoints(&[Producer::start(0.5)]));
+    let producers = [Producer::start(0.5)];
+    let text = config(&endpoints(&producers));
     let foretide = Foretide::with(folder.path(), &text);
     // The configuration that names the port the system gave, for the commands only.
     let admin = format!("listen = \"{}\"", foretide.admin);
