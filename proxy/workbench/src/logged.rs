@@ -61,8 +61,10 @@ pub(crate) fn combined(line: &str) -> Result<Logged, String> {
     let words = words(rest);
     let number = |at: usize| words.get(at).and_then(|word| word.text.parse().ok());
     let status = number(1).and_then(|status| u16::try_from(status).ok());
-    // Behind size, referrer and agent stands what was added to the format.
-    let duration = words.iter().skip(3).rev().find_map(|word| duration_word(word.text));
+    // Behind size, referrer and agent stands what was added to the format: the first number with a fraction is
+    // `$request_time` (upstream times come after it), else the first whole one is `%D`.
+    let durations = || words.iter().skip(3).filter_map(|word| duration_word(word.text));
+    let duration = durations().find(|(_, seconds)| *seconds).or_else(|| durations().next());
     let measured = Measured {
         status: Some(status.ok_or("no status")?),
         duration_us: duration.map(|(us, _)| us),
@@ -301,6 +303,8 @@ mod tests {
             &logged,
             &[("duration_us", "250000"), ("arrival_us", "971211336000000"), ("end_us", "971211336250000")],
         );
+        let both = combined(&line.replace("0.250", "612 rt=0.250 uct=0.001 0.249")).unwrap();
+        has(&both, &[("duration_us", "250000")]);
         let logged = combined(r#"10.0.0.9 - - [10/Oct/2000:20:55:36 +0000] "GET / HTTP/1.1" 200 -"#).unwrap();
         assert_eq!((value(&logged, "duration_us"), value(&logged, "bytes_sent")), (None, None));
         assert_eq!(combined(&line.replace(" 200 ", " 502 ")).unwrap(), Logged::Failed);
