@@ -1,5 +1,6 @@
 //! Settings of routes and pools, already checked: every value here is in range. `conf` makes them from text.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use foretide_predictor::forecast::calendar::ScheduledEvent;
@@ -308,6 +309,8 @@ pub struct RetrySettings {
 pub struct UpstreamSettings {
     /// TLS to the instance, with this server name.
     pub tls_server_name: Option<String>,
+    /// PEM file of the authorities that may vouch for that name; `None`: the platform's.
+    pub tls_ca: Option<PathBuf>,
     /// HTTP/2 (over TLS by ALPN, else with prior knowledge).
     pub http2: bool,
     /// TCP and TLS set-up.

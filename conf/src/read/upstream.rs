@@ -108,8 +108,17 @@ pub(super) fn retry(section: &Section<'_>) -> RetrySettings {
 
 pub(super) fn upstream(section: &Section<'_>) -> UpstreamSettings {
     let duration = |key| section.item(key).and_then(|item: Item<'_>| item.duration(MS..=24 * HOUR));
+    let tls_server_name = section.item("tls_server_name").and_then(|item| item.text()).map(str::to_owned);
+    let ca = section.item("tls_ca");
+    if let (Some(item), None) = (&ca, &tls_server_name) {
+        item.error(
+            Says::new("names authorities, but nothing says that instances talk TLS")
+                .help("add `tls_server_name`, the name in the instances' certificate"),
+        );
+    }
     let settings = UpstreamSettings {
-        tls_server_name: section.item("tls_server_name").and_then(|item| item.text()).map(str::to_owned),
+        tls_server_name,
+        tls_ca: ca.and_then(|item| item.path()),
         http2: section.item("http2").and_then(|item| item.flag()).unwrap_or(false),
         // One lost SYN is sent again after a second: a connection that takes longer is better made elsewhere.
         connect_timeout: duration("connect_timeout").unwrap_or(SECOND),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use foretide_routing::settings::UpstreamSettings;
 use pingora_core::protocols::ALPN;
+use pingora_core::protocols::tls::CaType;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
 
@@ -21,6 +22,7 @@ const MOST_NAMES: usize = 1024;
 pub(super) fn peer(
     address: SocketAddr,
     upstream: &UpstreamSettings,
+    authorities: Option<Arc<CaType>>,
     left: Option<Duration>,
 ) -> Box<HttpPeer> {
     let tls = upstream.tls_server_name.is_some();
@@ -33,6 +35,7 @@ pub(super) fn peer(
         false => upstream.first_byte_timeout.max(upstream.idle_timeout),
     };
     let options = &mut peer.options;
+    options.ca = authorities;
     options.connection_timeout = Some(within(upstream.connect_timeout));
     options.total_connection_timeout = Some(within(upstream.connect_timeout));
     options.read_timeout = Some(silence);
@@ -84,6 +87,7 @@ mod tests {
     fn upstream(http2: bool) -> UpstreamSettings {
         UpstreamSettings {
             tls_server_name: None,
+            tls_ca: None,
             http2,
             connect_timeout: Duration::from_secs(3),
             first_byte_timeout: Duration::from_secs(10),
@@ -94,11 +98,11 @@ mod tests {
     #[test]
     fn every_timeout_is_set_and_within_the_time_left() {
         let address = "127.0.0.1:1".parse().unwrap();
-        let options = peer(address, &upstream(false), None).options;
+        let options = peer(address, &upstream(false), None, None).options;
         assert_eq!(options.total_connection_timeout, Some(Duration::from_secs(3)));
         assert_eq!(options.read_timeout, Some(Duration::from_secs(60)));
         assert!(options.write_timeout.is_some() && options.idle_timeout.is_some());
-        let options = peer(address, &upstream(true), Some(Duration::from_secs(1))).options;
+        let options = peer(address, &upstream(true), None, Some(Duration::from_secs(1))).options;
         assert_eq!(options.total_connection_timeout, Some(Duration::from_secs(1)));
         assert_eq!(options.read_timeout, Some(Duration::from_secs(1)));
     }

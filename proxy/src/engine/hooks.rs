@@ -111,10 +111,12 @@ impl ProxyHttp for Hooks {
             return Error::e_explain(ErrorType::HTTPStatus(503), "no instance");
         };
         let address = self.shared.resolver.resolve(&chosen.address).await.map_err(Error::into_up)?;
-        match ctx.upstream() {
-            Some(upstream) => Ok(connect::peer(address, upstream, chosen.left)),
-            None => Error::e_explain(ErrorType::InternalError, "a choice without a pool"),
-        }
+        let Some(upstream) = ctx.upstream() else {
+            return Error::e_explain(ErrorType::InternalError, "a choice without a pool");
+        };
+        let authorities = upstream.tls_ca.as_deref().map(|path| self.shared.authorities.of(path)).transpose();
+        let authorities = authorities.map_err(|why| Error::explain(ErrorType::InvalidCert, why).into_up())?;
+        Ok(connect::peer(address, upstream, authorities, chosen.left))
     }
 
     async fn connected_to_upstream(

@@ -19,6 +19,7 @@
 
 mod access_line;
 mod access_log;
+mod authorities;
 mod chance;
 mod connect;
 mod context;
@@ -104,6 +105,16 @@ pub enum EngineError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file of authorities for a pool's instances cannot be used.
+    #[error("TLS to the instances of pool {pool}: {path}: {reason}")]
+    Authorities {
+        /// The pool.
+        pool: String,
+        /// `tls_ca`.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The access log cannot be written.
     #[error("access log {path}: {source}")]
     AccessLog {
@@ -144,6 +155,7 @@ impl Engine {
         metrics::describe();
         let shared =
             Arc::new(Shared::new(parts.settings, parts.table, parts.ring, parts.clock, stats, log.queue()));
+        know_authorities(&shared)?;
         let gate = gate::Connections::new(shared.clone());
         let mut service = Service::new("proxy".to_owned(), gate.gate(&pingora_conf(settings.server.threads)));
         for listener in opened.listeners {
@@ -168,6 +180,19 @@ impl Engine {
         runtime.shutdown_timeout(Duration::from_millis(100));
         log.finish();
     }
+}
+
+/// Reads the authorities that pools name, so that a mistake is said before the first request.
+fn know_authorities(shared: &Shared) -> Result<(), EngineError> {
+    for pool in &shared.settings.load().routing.pools {
+        let Some(path) = &pool.upstream.tls_ca else { continue };
+        shared.authorities.of(path).map_err(|reason| EngineError::Authorities {
+            pool: pool.name.clone(),
+            path: path.clone(),
+            reason,
+        })?;
+    }
+    Ok(())
 }
 
 async fn serve(

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, Moment};
 use crate::engine::access_log::LogQueue;
+use crate::engine::authorities::Authorities;
 use crate::engine::chance::Chance;
 use crate::engine::connect::Resolver;
 use crate::engine::metrics::Metrics;
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) chance: Chance,
     pub(super) metrics: Metrics,
     pub(super) resolver: Resolver,
+    pub(super) authorities: Authorities,
     /// A drain has begun: connections close after their response.
     pub(super) draining: AtomicBool,
 }
@@ -50,6 +52,7 @@ impl Shared {
             chance: Chance::new(),
             metrics: Metrics::default(),
             resolver: Resolver::default(),
+            authorities: Authorities::default(),
             draining: AtomicBool::new(false),
         }
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -48,7 +48,7 @@ pub(crate) async fn start() -> Instance {
         while let Ok((stream, _)) = listener.accept().await {
             connections.spawn(async move {
                 let serving = auto::Builder::new(TokioExecutor::new());
-                let _ = serving.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
+                let _ = serving.serve_connection(TokioIo::new(stream), service()).await;
             });
         }
     });
@@ -71,6 +71,16 @@ pub(crate) async fn mute() -> Instance {
 /// An address where nothing listens.
 pub(crate) async fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+/// What [`start`] serves.
+pub(crate) fn service() -> impl Service<
+    Request<Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<Body>, Infallible>> + Send,
+> + Send {
+    service_fn(answer)
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::client::{get, http1, http2, post, try_send};
+use crate::client::{get, http1, http2, post, raw, try_send};
 use crate::instance;
 use crate::world::{PATIENCE, World};
 
@@ -29,6 +29,20 @@ async fn a_silent_instance_is_504_whatever_is_spoken() {
         assert!(seen.iter().all(|one| one.outcome == Outcome::ProducerUnreachable && !one.retried));
         world.at_rest().await;
     }
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_408_and_one_that_is_no_http_400() {
+    let instance = instance::start().await;
+    let world = World::with(&[instance.address], |settings| settings.server.client_idle_timeout = SHORT);
+    let post = "POST /api/count HTTP/1.1\r\nhost: x\r\n";
+    let answer = raw(world.address, &format!("{post}content-length: 10\r\n\r\nabc")).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let answer = raw(world.address, &format!("{post}transfer-encoding: chunked\r\n\r\nzz\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    let seen = world.observed(2).await;
+    assert!(seen.iter().all(|one| one.outcome == Outcome::ClientGone), "no instance is to blame");
+    world.at_rest().await;
 }
 
 #[tokio::test]

@@ -9,5 +9,6 @@ mod limits;
 mod log;
 mod metrics;
 mod tls;
+mod tls_upstream;
 mod websocket;
 mod world;

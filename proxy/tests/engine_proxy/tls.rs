@@ -1,6 +1,6 @@
 //! TLS from files: protocols by ALPN, clients' certificates, and clear errors.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,25 +18,32 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use crate::instance;
 use crate::world::World;
 
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-struct Identity {
-    certificate: CertificateDer<'static>,
+pub(crate) struct Identity {
+    pub(crate) certificate: CertificateDer<'static>,
     certificate_pem: String,
-    key: KeyPair,
+    pub(crate) key: KeyPair,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         Self { issuer }
     }
 
-    fn issue(&self, name: &str) -> Identity {
+    /// Its certificate as a PEM file.
+    pub(crate) fn write_to(&self, directory: &Path) -> PathBuf {
+        let path = directory.join("ca.pem");
+        std::fs::write(&path, self.issuer.pem()).unwrap();
+        path
+    }
+
+    pub(crate) fn issue(&self, name: &str) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
@@ -112,8 +119,7 @@ async fn both_protocols_are_offered() {
 async fn clients_without_a_certificate_are_refused_and_subjects_are_consumers() {
     let directory = tempfile::tempdir().unwrap();
     let (authority, instance) = (Authority::new(), instance::start().await);
-    let ca = directory.path().join("ca.pem");
-    std::fs::write(&ca, authority.issuer.pem()).unwrap();
+    let ca = authority.write_to(directory.path());
     let world = World::with(&[instance.address], |settings| {
         let tls = ListenerTls { client_ca: Some(ca), ..tls_files(directory.path(), &authority) };
         settings.server.listeners[0].tls = Some(tls);

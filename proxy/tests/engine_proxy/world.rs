@@ -205,6 +205,7 @@ fn pool(name: &str) -> PoolSettings {
         retry: RetrySettings { attempts: 3, budget_ratio: 0.5, budget_floor_per_s: 100.0 },
         upstream: UpstreamSettings {
             tls_server_name: None,
+            tls_ca: None,
             http2: false,
             connect_timeout: Duration::from_secs(1),
             first_byte_timeout: long,

@@ -101,6 +101,7 @@ pub(crate) fn pool(name: &str) -> PoolSettings {
         retry: RetrySettings { attempts: 2, budget_ratio: 0.2, budget_floor_per_s: 1.0 },
         upstream: UpstreamSettings {
             tls_server_name: None,
+            tls_ca: None,
             http2: false,
             connect_timeout: Duration::from_secs(1),
             first_byte_timeout: Duration::from_secs(1),
