@@ -53,6 +53,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::clock::Clock;
 use crate::engine::access_log::LogWriter;
+use crate::engine::authorities::Authorities;
 use crate::engine::gate::Gate;
 use crate::engine::shared::Shared;
 use crate::engine::stats::EngineStats;
@@ -144,6 +145,7 @@ impl Engine {
     pub fn bind(parts: EngineParts) -> Result<(Engine, Vec<SocketAddr>), EngineError> {
         let settings = parts.settings.load_full();
         let opened = listen::open(&settings.server.listeners)?;
+        let authorities = authorities_of(&settings)?;
         let stats = Arc::new(EngineStats::default());
         let log = LogWriter::start(parts.settings.clone(), stats.clone())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -153,9 +155,10 @@ impl Engine {
             .build()
             .map_err(EngineError::Threads)?;
         metrics::describe();
-        let shared =
-            Arc::new(Shared::new(parts.settings, parts.table, parts.ring, parts.clock, stats, log.queue()));
-        know_authorities(&shared)?;
+        let mut shared =
+            Shared::new(parts.settings, parts.table, parts.ring, parts.clock, stats, log.queue());
+        shared.authorities = authorities;
+        let shared = Arc::new(shared);
         let gate = gate::Connections::new(shared.clone());
         let mut service = Service::new("proxy".to_owned(), gate.gate(&pingora_conf(settings.server.threads)));
         for listener in opened.listeners {
@@ -183,16 +186,17 @@ impl Engine {
 }
 
 /// Reads the authorities that pools name, so that a mistake is said before the first request.
-fn know_authorities(shared: &Shared) -> Result<(), EngineError> {
-    for pool in &shared.settings.load().routing.pools {
+fn authorities_of(settings: &Settings) -> Result<Authorities, EngineError> {
+    let authorities = Authorities::default();
+    for pool in &settings.routing.pools {
         let Some(path) = &pool.upstream.tls_ca else { continue };
-        shared.authorities.of(path).map_err(|reason| EngineError::Authorities {
+        authorities.of(path).map_err(|reason| EngineError::Authorities {
             pool: pool.name.clone(),
             path: path.clone(),
             reason,
         })?;
     }
-    Ok(())
+    Ok(authorities)
 }
 
 async fn serve(
