@@ -7,9 +7,10 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use foretide_predictor::cost::estimator::predict;
+use foretide_predictor::cost::features::FEATURES;
 use foretide_predictor::cost::query::CostQuery;
 use foretide_predictor::cost::reservoir::Sample;
-use foretide_predictor::cost::table::{FEATURES, KeyTable};
+use foretide_predictor::cost::table::KeyTable;
 use foretide_predictor::cost::trainer::{TrainSettings, train};
 use foretide_predictor::hash;
 use foretide_predictor::id::RouteId;

@@ -4,16 +4,20 @@
 //! neither its own nor an empty cell wears down the weaker of the two: with probability `0.92^count` that cell loses
 //! one observation, and when none is left the newcomer takes over. Frequent keys therefore survive a flood of keys seen
 //! once, as in HeavyKeeper (Gong et al., USENIX ATC 2018); a cell nobody asked for in ten minutes is halved instead,
-//! so that dead keys leave. Cells are 32 bytes; 4,096 of them are 128 KiB.
+//! so that dead keys leave. A cell is one cache line; 4,096 of them are 256 KiB.
 //!
 //! One writer, any number of readers, no lock: the fields are relaxed atomics and the tag is published last. A reader
 //! that overlaps an update may see some fields before and some after it, which moves one estimate by one observation.
+//! One observation moves a cell by a bounded amount: a label further from its mean than [`REACH`] spreads (and than a
+//! factor of 20) is drawn in, so who lies about a cost, or is unlucky once, does not own a mean. Where fewer than one label
+//! in five lies, the spread stays bounded too.
 //! Known weakness: keys with equal tags share a cell (about one key in a million).
 
 use std::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cost::approx;
 use crate::hash;
 use crate::time::Timestamp;
 
@@ -29,6 +33,10 @@ const COUNT_LIMIT: f32 = 1e6;
 const SURVIVAL: f32 = 0.925_925_9;
 /// Ticks of 2^16 µs after which a cell counts as forgotten: ten minutes.
 const STALE_TICKS: u32 = 9_155;
+/// Labels further from the mean than this many spreads are drawn in ...
+const REACH: f32 = 5.0;
+/// ... unless they are within a factor of 20 of it.
+const LEAST_REACH: f32 = 3.0;
 /// Spread of log cost assumed for a key seen once: a factor of 1.6 either way.
 pub(crate) const FIRST_SPREAD: f32 = 0.5;
 
@@ -47,6 +55,10 @@ pub(crate) struct CellView {
     pub mean_us: f32,
     /// Moving average of |ln cost - log_mean|.
     pub spread: f32,
+    /// Shares of costs above the three class borders.
+    pub above: [f32; 3],
+    /// Mean size of the response, bytes; 0 while none was measured.
+    pub bytes: f32,
     /// When last observed, in ticks.
     pub seen: u32,
 }
@@ -65,12 +77,17 @@ pub(crate) struct Label {
     pub log: f32,
     /// µs.
     pub work_us: f32,
+    /// 1 for each class border it is above, else 0.
+    pub above: [f32; 3],
+    /// Size of the response, bytes, if it was measured.
+    pub bytes: Option<f32>,
     /// When, in ticks.
     pub seen: u32,
 }
 
-/// Running statistics of one key.
+/// Running statistics of one key: a cache line of its own.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub(crate) struct Cell {
     tag: AtomicU32,
     count: AtomicU32,
@@ -79,6 +96,8 @@ pub(crate) struct Cell {
     log_last: AtomicU32,
     mean_us: AtomicU32,
     spread: AtomicU32,
+    above: [AtomicU32; 3],
+    bytes: AtomicU32,
     seen: AtomicU32,
 }
 
@@ -116,27 +135,47 @@ impl CellView {
                 log_last: label.log,
                 mean_us: label.work_us,
                 spread: FIRST_SPREAD,
+                above: label.above,
+                bytes: label.bytes.unwrap_or(0.0),
                 seen: label.seen,
             };
         }
         let count = (self.count + 1.0).min(COUNT_LIMIT);
-        let rate = 1.0 / count.min(MEAN_MEMORY);
-        let residual = (label.log - self.log_mean).abs();
+        let plain = 1.0 / count;
+        let rate = plain.max(1.0 / MEAN_MEMORY);
+        let reach = (REACH * self.spread).max(LEAST_REACH);
+        let residual = label.log - self.log_mean;
+        let (log, work_us) = if residual.abs() <= reach {
+            (label.log, label.work_us)
+        } else {
+            let log = self.log_mean + reach.copysign(residual);
+            (log, approx::exp(log))
+        };
+        let residual = log - self.log_mean;
+        let above = std::array::from_fn(|i| self.above[i] + rate * (label.above[i] - self.above[i]));
+        let bytes = label.bytes.map_or(self.bytes, |bytes| {
+            if self.bytes > 0.0 { self.bytes + rate * (bytes - self.bytes) } else { bytes }
+        });
         Self {
             count,
-            log_mean: self.log_mean + rate * (label.log - self.log_mean),
-            log_ewma: self.log_ewma + EWMA_RATE.max(1.0 / count) * (label.log - self.log_ewma),
-            log_last: label.log,
-            mean_us: self.mean_us + rate * (label.work_us - self.mean_us),
-            spread: self.spread + SPREAD_RATE.max(1.0 / count) * (residual - self.spread),
+            log_mean: self.log_mean + rate * residual,
+            log_ewma: self.log_ewma + EWMA_RATE.max(plain) * (log - self.log_ewma),
+            log_last: log,
+            mean_us: self.mean_us + rate * (work_us - self.mean_us),
+            spread: self.spread + SPREAD_RATE.max(plain) * (residual.abs() - self.spread),
+            above,
+            bytes,
             seen: label.seen,
         }
     }
 
     /// Whether every number in it can be reckoned with.
     fn is_sound(&self) -> bool {
-        let numbers = [self.count, self.log_mean, self.log_ewma, self.log_last, self.mean_us, self.spread];
-        numbers.iter().all(|number| number.is_finite()) && self.count >= 0.0 && self.mean_us >= 0.0
+        let numbers =
+            [self.count, self.log_mean, self.log_ewma, self.log_last, self.mean_us, self.spread, self.bytes];
+        numbers.iter().chain(&self.above).all(|number| number.is_finite())
+            && self.count >= 0.0
+            && self.mean_us >= 0.0
     }
 }
 
@@ -150,6 +189,8 @@ impl Cell {
             log_last: load(&self.log_last),
             mean_us: load(&self.mean_us),
             spread: load(&self.spread),
+            above: [0, 1, 2].map(|i| load(&self.above[i])),
+            bytes: load(&self.bytes),
             seen: self.seen.load(Relaxed),
         }
     }
@@ -165,6 +206,8 @@ impl Cell {
         store(&self.log_last, view.log_last);
         store(&self.mean_us, view.mean_us);
         store(&self.spread, view.spread);
+        self.above.iter().zip(view.above).for_each(|(slot, share)| store(slot, share));
+        store(&self.bytes, view.bytes);
         self.seen.store(view.seen, Relaxed);
     }
 
@@ -194,21 +237,25 @@ impl Cells {
         CellView::default()
     }
 
-    /// Adds an observation to a key, if it can get a cell.
-    pub(crate) fn observe(&self, key: u64, label: Label) {
+    /// Adds an observation to a key, if it can get a cell; what was known before.
+    pub(crate) fn observe(&self, key: u64, label: Label) -> CellView {
         let tag = tag_of(key);
         let choices = self.choices(tag);
         if let Some(own) = choices.iter().find(|cell| cell.tag.load(Relaxed) == tag) {
-            return own.put(own.view().with(label));
+            let before = own.view();
+            own.put(before.with(label));
+            return before;
         }
-        let first = CellView::default().with(label);
+        let nothing = CellView::default();
         if let Some(empty) = choices.iter().find(|cell| cell.tag.load(Relaxed) == 0) {
-            return empty.hand_over(tag, first);
+            empty.hand_over(tag, nothing.with(label));
+            return nothing;
         }
         let weaker = if load(&choices[0].count) <= load(&choices[1].count) { choices[0] } else { choices[1] };
         if self.wear_down(weaker, label.seen) < 1.0 {
-            weaker.hand_over(tag, first);
+            weaker.hand_over(tag, nothing.with(label));
         }
+        nothing
     }
 
     /// Number of cells in use.
@@ -269,7 +316,7 @@ mod tests {
     use super::*;
 
     fn label(work_us: f32, seen: u32) -> Label {
-        Label { log: work_us.ln(), work_us, seen }
+        Label { log: work_us.ln(), work_us, above: [0.0; 3], bytes: None, seen }
     }
 
     #[test]

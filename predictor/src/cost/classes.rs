@@ -5,7 +5,7 @@
 //! many readers, relaxed atomics. Known weakness: the percentiles are of all routes together, as the class of a
 //! request is about what it does to its neighbours.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,7 @@ pub(crate) struct CostClasses {
     bins: Box<[AtomicU32]>,
     total: AtomicU32,
     borders: [AtomicU32; 3],
+    pinned: AtomicBool,
 }
 
 /// A copy for the state file.
@@ -46,6 +47,7 @@ impl CostClasses {
             bins: (0..BINS).map(|_| AtomicU32::new(0)).collect(),
             total: AtomicU32::new(0),
             borders: Default::default(),
+            pinned: AtomicBool::new(false),
         };
         // Until something is known: everything up to the prior is light, then a factor of four each.
         for (slot, factor) in classes.borders.iter().zip([1.0, 4.0, 16.0]) {
@@ -76,6 +78,12 @@ impl CostClasses {
     /// Upper ends of light, medium and heavy, µs.
     pub(crate) fn borders_us(&self) -> [f64; 3] {
         [0, 1, 2].map(|i| f64::from(load(&self.borders[i])))
+    }
+
+    /// Keeps the borders from now on where they are put.
+    pub(crate) fn pin(&self, borders_us: [f64; 3]) {
+        self.pinned.store(true, Relaxed);
+        self.borders.iter().zip(borders_us).for_each(|(slot, border)| store(slot, border as f32));
     }
 
     /// For the state file.
@@ -109,6 +117,9 @@ impl CostClasses {
     }
 
     fn refresh(&self) {
+        if self.pinned.load(Relaxed) {
+            return;
+        }
         let total = self.bins.iter().map(|bin| bin.load(Relaxed)).sum::<u32>() as f32;
         let mut below = 0.0;
         let mut border = 0;
@@ -123,6 +134,17 @@ impl CostClasses {
             below += count;
         }
     }
+}
+
+/// The likeliest class, given the shares above the three borders.
+pub(crate) fn likeliest_class(above: [f32; 3]) -> CostClass {
+    // Borders are nested, so the shares must fall; separate heads may say otherwise.
+    let first = above[0].clamp(0.0, 1.0);
+    let second = above[1].clamp(0.0, first);
+    let third = above[2].clamp(0.0, second);
+    let shares = [1.0 - first, first - second, second - third, third];
+    let best = (1..4).fold(0, |best, i| if shares[i] > shares[best] { i } else { best });
+    [CostClass::Light, CostClass::Medium, CostClass::Heavy, CostClass::Huge][best]
 }
 
 impl Clone for CostClasses {

@@ -1,25 +1,34 @@
 //! From a query to an estimate, with fallbacks: whatever is missing or broken, there is an answer.
 //!
-//! Best first: model → mean of the parameter key (from 3 observations) → of route × consumer (from 3) → of the route →
-//! of everything → a prior. The model is passed over when its answer is not finite or far outside what was ever
-//! measured. The answer is the expected work (what load scores need); its class is that of the median work
-//! `exp(mean of logs)`, since borders are percentiles and a mean of a skewed cost lies above most of it.
+//! Three answers compete on every route: the model's, the mean of the request's own keys, the route's mean. Who was best
+//! on that route lately serves (see [`crate::cost::routes`]); the model is passed over when its answer is not finite or
+//! far outside what was ever measured, and a route never seen gets the mean of everything, or a prior. Then
+//!
+//! ```text
+//! ln cost  = m + β·(f - m)                    m: route's mean, f: the answer, β: how far it is believed
+//! cost     = smear(route) · exp(ln expected cost)
+//! interval = exp(ln cost ± scale · spread(route))
+//! class    = the likeliest by the class heads, or by the keys' own histogram where no model serves
+//! ```
 
-use crate::cost::cells::{CellView, FIRST_SPREAD};
+use crate::cost::approx;
+use crate::cost::cells::FIRST_SPREAD;
+use crate::cost::classes::likeliest_class;
+use crate::cost::features::Features;
 use crate::cost::interval::LEAST_SPREAD;
 use crate::cost::model::CostModel;
 use crate::cost::query::{CostBasis, CostEstimate, CostQuery, PRIOR_WORK_US};
-use crate::cost::table::{Features, KeyTable, Known};
+use crate::cost::routes::{Answers, KEY, MODEL, ROUTE, TrackView};
+use crate::cost::table::{KeyTable, Known};
 use crate::estimate::Estimate;
 use crate::time::Timestamp;
 
-/// A model's answer may lie this factor outside the range of measured costs: trees cannot extrapolate, so a sound
-/// model stays well inside it.
-const SLACK: f32 = 4.0;
-/// Expected cost may differ from exp(log answer) by this factor; beyond, the correction is broken.
-const SMEARS: std::ops::RangeInclusive<f32> = 0.01..=1_000.0;
+/// A model's answer may lie this far outside the range of measured ln costs (a factor of four).
+const SLACK: f32 = 1.4;
+/// ln of expected cost over ln of median cost: beyond a factor of 100 the head is broken.
+const MOST_TAIL: f32 = 4.6;
 /// Widest interval: a factor of e^12 either way, so that no end overflows.
-const WIDEST: f64 = 12.0;
+const WIDEST: f32 = 12.0;
 
 /// An estimate with the features it was made from; keep them with the label.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,19 +39,14 @@ pub struct CostPrediction {
     pub estimate: CostEstimate,
     /// Expected natural log of the work in microseconds: the median's, not the mean's.
     pub log_mean: f64,
+    /// Probabilities of a cost above light, medium and heavy.
+    pub above: [f32; 3],
+    /// 1 - squared error of the answers over the route mean's, on this route lately; 0 or less: nothing is known.
+    pub skill: f32,
+    /// What each competitor said, to be judged when the truth is known.
+    pub answers: Answers,
     /// True when a model was there but its answer was unusable (NaN, infinite, absurd).
     pub model_failed: bool,
-}
-
-/// An answer before it becomes an estimate.
-struct Answer {
-    /// Expected work, µs.
-    mean_us: f64,
-    /// ln of the median work.
-    log_centre: f64,
-    /// Half-width of the interval of ln work.
-    half_width: f64,
-    basis: CostBasis,
 }
 
 /// Predicts the work of a request. Takes no lock, allocates nothing, cannot fail: a missing or broken model falls back
@@ -54,60 +58,92 @@ pub fn predict(
     now: Timestamp,
 ) -> CostPrediction {
     let known = table.known(query);
+    let all = table.track_of_all();
     let features = known.features(query, now);
-    let answered = model.and_then(|model| from_model(table, model, query, &features));
-    let model_failed = model.is_some() && answered.is_none();
-    let answer = answered.unwrap_or_else(|| from_means(table, &known));
-    let log_mean = answer.log_centre;
-    CostPrediction { features, estimate: answer.estimate(table), log_mean, model_failed }
-}
-
-fn from_model(table: &KeyTable, model: &CostModel, query: &CostQuery, features: &Features) -> Option<Answer> {
-    let log_work = model.log_work(features);
-    let correction = model.correction(query.route_key);
-    let half_width = model.scale() * table.model_scale() * correction.spread.max(LEAST_SPREAD);
-    let usable = log_work.is_finite()
-        && table.is_plausible(log_work, SLACK)
-        && SMEARS.contains(&correction.smear)
-        && half_width.is_finite();
-    usable.then(|| Answer {
-        mean_us: f64::from(correction.smear * log_work.exp()),
-        log_centre: f64::from(log_work),
-        half_width: f64::from(half_width),
-        basis: CostBasis::Model,
-    })
-}
-
-fn from_means(table: &KeyTable, known: &Known) -> Answer {
-    let (view, basis) = if let Some(level) = known.key_answer() {
-        (level.view, CostBasis::KeyMean)
-    } else if known.route.view.count >= 1.0 {
-        (known.route.view, CostBasis::RouteMean)
-    } else if known.global.view.count >= 1.0 {
-        (known.global.view, CostBasis::GlobalMean)
-    } else {
-        (prior(), CostBasis::Prior)
+    let mut answers = from_means(&known);
+    let usable = model.is_some_and(|model| from_model(table, model, &features, &known.track, &mut answers));
+    let who = known.track.best(usable, known.key_answer().is_some());
+    answers.served = who as u8;
+    answers.log_served = match who {
+        MODEL => shrunk(&answers, known.track.trust()),
+        other => answers.logs[other],
     };
-    Answer {
-        mean_us: f64::from(view.mean_us),
-        log_centre: f64::from(view.log_mean),
-        half_width: f64::from(table.mean_scale() * view.spread.max(LEAST_SPREAD)),
-        basis,
+    let first = known.key_answer().map_or(4.0 * FIRST_SPREAD, |level| level.view.spread);
+    let spread = known.track.spread_under(all.spread_under(first)).max(LEAST_SPREAD);
+    answers.half_width = (table.scale() * spread).min(WIDEST);
+    let above = answers.above[known.track.classifier(usable)];
+    let smear = known.track.smear(who, all.smear(who, 1.0));
+    let log = answers.log_served;
+    let mean = f64::from(smear * approx::exp(answers.mean_logs[who]));
+    let (low, high) = (approx::exp(log - answers.half_width), approx::exp(log + answers.half_width));
+    let work_us = Estimate::new(mean, f64::from(low), f64::from(high));
+    CostPrediction {
+        features,
+        estimate: CostEstimate {
+            work_us: work_us.unwrap_or(Estimate::exact(PRIOR_WORK_US)),
+            class: likeliest_class(above),
+            basis: basis(who, &known),
+        },
+        log_mean: f64::from(log),
+        above,
+        skill: known.track.skill(),
+        answers,
+        model_failed: model.is_some() && !usable,
     }
 }
 
-/// What is assumed before anything was seen: [`PRIOR_WORK_US`], give or take a factor of about 60.
-fn prior() -> CellView {
-    let work_us = PRIOR_WORK_US as f32;
-    CellView { mean_us: work_us, log_mean: work_us.ln(), spread: 4.0 * FIRST_SPREAD, ..CellView::default() }
+/// What the means of the request's key and route say; the model's place holds NaN.
+fn from_means(known: &Known) -> Answers {
+    let route_log = known.route.mean;
+    let mean_log = |mean_us: f32, otherwise: f32| if mean_us > 0.0 { approx::ln(mean_us) } else { otherwise };
+    let global_mean = mean_log(known.global.view.mean_us, known.global.mean);
+    let route_mean = mean_log(known.route.view.mean_us, global_mean);
+    let key = known.key_answer();
+    let key_mean = key.map_or(route_mean, |level| mean_log(level.view.mean_us, route_mean));
+    Answers {
+        logs: [f32::NAN, known.both.mean, route_log],
+        mean_logs: [f32::NAN, key_mean, route_mean],
+        above: [[0.0; 3], known.parameter_classes(), known.source.above, known.route.above],
+        known: known.route.view.count >= 1.0,
+        served: ROUTE as u8,
+        log_served: route_log,
+        half_width: 0.0,
+    }
 }
 
-impl Answer {
-    fn estimate(self, table: &KeyTable) -> CostEstimate {
-        let half_width = self.half_width.min(WIDEST);
-        let (low, high) = ((self.log_centre - half_width).exp(), (self.log_centre + half_width).exp());
-        let work_us = Estimate::new(self.mean_us, low, high).unwrap_or(Estimate::exact(PRIOR_WORK_US));
-        CostEstimate { work_us, class: table.class_of(self.log_centre.exp()), basis: self.basis }
+/// Adds the model's answer; false: it cannot be used.
+fn from_model(
+    table: &KeyTable,
+    model: &CostModel,
+    features: &Features,
+    track: &TrackView,
+    answers: &mut Answers,
+) -> bool {
+    let answer = model.answer(features);
+    let usable = answer.log.is_finite()
+        && table.is_plausible(answer.log, SLACK)
+        && (answer.mean_log - answer.log).abs() < MOST_TAIL;
+    if usable {
+        let trust = track.trust();
+        answers.logs[MODEL] = answer.log;
+        answers.mean_logs[MODEL] =
+            answers.mean_logs[ROUTE] + trust * (answer.mean_log - answers.mean_logs[ROUTE]);
+        answers.above[0] = std::array::from_fn(|i| answer.above[i] + track.lifts[i]);
+    }
+    usable
+}
+
+fn shrunk(answers: &Answers, trust: f32) -> f32 {
+    answers.logs[ROUTE] + trust * (answers.logs[MODEL] - answers.logs[ROUTE])
+}
+
+fn basis(who: usize, known: &Known) -> CostBasis {
+    match who {
+        MODEL => CostBasis::Model,
+        KEY => CostBasis::KeyMean,
+        _ if known.route.view.count >= 1.0 => CostBasis::RouteMean,
+        _ if known.global.view.count >= 1.0 => CostBasis::GlobalMean,
+        _ => CostBasis::Prior,
     }
 }
 
@@ -129,7 +165,7 @@ mod tests {
         asked.numbers[0] = 50.0;
         let answer = |query: &CostQuery| predict(&table, None, query, Timestamp::ZERO).estimate;
         assert_eq!(answer(&asked).basis, CostBasis::Prior);
-        assert_eq!(answer(&asked).work_us.mean(), PRIOR_WORK_US);
+        assert!((answer(&asked).work_us.mean() / PRIOR_WORK_US - 1.0).abs() < 1e-5);
         table.observe(&asked, 700.0, Timestamp::ZERO);
         assert_eq!(answer(&query(9, 9)).basis, CostBasis::GlobalMean);
         assert_eq!(answer(&query(1, 9)).basis, CostBasis::RouteMean);
@@ -166,7 +202,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_query_and_any_label_give_finite_answers(
-            numbers in proptest::array::uniform8(any::<f32>()),
+            numbers in proptest::array::uniform12(any::<f32>()),
             categories in proptest::array::uniform8(any::<u64>()),
             labels in proptest::collection::vec(any::<f64>(), 0..40),
             now in any::<u64>(),
@@ -181,7 +217,7 @@ mod tests {
             prop_assert!(prediction.features.0.iter().all(|feature| feature.is_finite()));
             let work = prediction.estimate.work_us;
             prop_assert!(work.low() > 0.0 && work.high().is_finite() && work.mean() > 0.0);
-            let absent = CostQuery { numbers: [ABSENT; 8], ..asked };
+            let absent = CostQuery { numbers: [ABSENT; 12], ..asked };
             prop_assert!(predict(&table, None, &absent, Timestamp::ZERO).estimate.work_us.mean().is_finite());
         }
     }

@@ -7,8 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cost::forest::{Forest, Node, PerfectTree};
-use crate::cost::table::FEATURES;
+use crate::cost::features::FEATURES;
+use crate::cost::forest::{Forest, LANES, LOG, Node, PerfectTree};
 
 /// Mirror of `XGRegressor`, as far as it is needed: what follows in the bytes is left unread.
 #[derive(Deserialize)]
@@ -44,7 +44,9 @@ pub(crate) fn flatten<R: Serialize>(
         place(tree, 0, depth, learning_rate, &mut flat)?;
         trees.push(flat);
     }
-    let forest = Forest::new(base as f32, depth, trees);
+    let mut bases = [0.0; LANES];
+    bases[LOG] = base as f32;
+    let forest = Forest::new(bases, depth, trees);
     if forest.is_sound() { Ok(forest) } else { Err("a leaf or threshold is not a number".into()) }
 }
 
@@ -60,7 +62,7 @@ fn place(
     let (Some(left), Some(right)) = (&tree.left, &tree.right) else {
         // Padding always goes left, so only the leftmost leaf below an early end is ever reached.
         let leaf = (0..below).fold(index, |at, _| 2 * at + 1);
-        flat.leaves[leaf - inner] = (tree.value * learning_rate) as f32;
+        flat.leaves[leaf - inner][LOG] = (tree.value * learning_rate) as f32;
         return Ok(());
     };
     if below == 0 {
@@ -82,7 +84,7 @@ fn rounded_down(threshold: f64) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::table::Features;
+    use crate::cost::features::Features;
     use proptest::prelude::*;
     use smartcore::linalg::basic::matrix::DenseMatrix;
     use smartcore::xgboost::{XGRegressor, XGRegressorParameters};
@@ -107,7 +109,7 @@ mod tests {
         let answer = |value: f32| {
             let mut features = Features([0.0; FEATURES]);
             features.0[3] = value;
-            forest.sum(&features)
+            forest.sums(&features)[LOG]
         };
         // The split lies at 3.5; two rounds of half the residual (2, then 1) leave half a unit.
         assert_eq!(answer(3.5), 3.0 - 1.0 - 0.5);

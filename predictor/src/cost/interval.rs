@@ -1,27 +1,28 @@
 //! How wide an interval must be to hold nine of ten truths, learned one completed request at a time.
 //!
-//! Half-width in log cost = scale · spread of the key. After each truth `scale += 0.05 · max(scale, 0.2) ·
-//! (missed - 0.1)`: the scale rests where one in ten misses, whatever the distribution and however late the labels
-//! (adaptive conformal inference: Gibbs and Candès, NeurIPS 2021; the multiplicative step is the quantile tracker of
-//! Angelopoulos, Candès and Tibshirani, NeurIPS 2023). Static intervals lose their level under drift.
+//! Half-width in log cost = scale · spread of the route. After each truth `ln scale` grows by `0.2 · (missed - 0.1)`, where
+//! `missed` is 1 or 0. The scale stays within bounds, so misses must stay one in ten, whatever the distribution and however
+//! late the labels (adaptive conformal inference: Gibbs and Candès, NeurIPS 2021; the multiplicative step is the quantile
+//! tracker of Angelopoulos, Candès and Tibshirani, NeurIPS 2023). Static intervals lose their level under drift.
 
+use crate::cost::approx;
 use crate::estimate::LEVEL;
 
 /// For normal residuals: the 90 % quantile of |residual| over its mean, 1.645 / 0.798.
 pub(crate) const NORMAL_SCALE: f32 = 2.06;
 /// No key is known better than to 2 %: clocks and machines are not.
 pub(crate) const LEAST_SPREAD: f32 = 0.02;
-/// Step of the tracker: a miss widens by 4.5 %, a hit narrows by 0.5 %.
-const STEP: f32 = 0.05;
-/// Below this scale the step no longer shrinks, so that it can recover.
-const STEP_FLOOR: f32 = 0.2;
+/// Step of the tracker: a miss widens by 20 %, a hit narrows by 2 %. Any 500 requests with 15 misses too many would
+/// have to widen it twentyfold, so no window can lose its level by much.
+const STEP: f32 = 0.2;
 /// Bounds within which any real workload lies.
 const SCALES: (f32, f32) = (0.05, 50.0);
 
 /// The scale after one more truth.
 pub(crate) fn tracked(scale: f32, missed: bool) -> f32 {
     let miss = if missed { 1.0 } else { 0.0 };
-    sound(scale + STEP * scale.max(STEP_FLOOR) * (miss - (1.0 - LEVEL as f32)), NORMAL_SCALE)
+    let step = STEP * (miss - (1.0 - LEVEL as f32));
+    sound(scale * approx::exp(step), NORMAL_SCALE)
 }
 
 /// The scale if it can be used, else the other; within bounds.

@@ -1,15 +1,23 @@
 //! Tier 2: what will this request cost?
 
+mod approx;
 pub mod backtest;
+mod bins;
+mod boost;
 mod cells;
 mod classes;
 pub mod codec;
 pub mod estimator;
+pub mod features;
 mod flatten;
 mod forest;
+mod grow;
 mod interval;
 pub mod model;
 pub mod query;
+mod recent;
+pub mod reference;
 pub mod reservoir;
+pub mod routes;
 pub mod table;
 pub mod trainer;

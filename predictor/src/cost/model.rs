@@ -1,48 +1,57 @@
-//! The served model: flat trees for ln cost, corrections from ln cost to expected cost per route, interval.
+//! The served model: flat trees with one head for ln cost, one for expected cost, and three for the class.
 //!
-//! `expected work = smear(route) · exp(trees)`: the exponential of a mean of logs undercounts the total by 5–65 %;
-//! Duan's smearing factor (JASA 1983), here as a ratio of sums per route, puts it right. Immutable: a new one replaces
-//! it whole.
+//! `exp` of a mean of logs undercounts the total by 5–65 %, so expected cost has a head of its own, and what bias
+//! remains is taken off online, per route ([`crate::cost::routes`]). Immutable: a new model replaces it whole.
 
 use serde::{Deserialize, Serialize};
 
-use crate::cost::forest::Forest;
-use crate::cost::table::Features;
+use crate::cost::features::{FEATURES, Features, NAMES};
+use crate::cost::forest::{ABOVE, Forest, LOG, MEAN};
 
-/// Flat boosted trees with corrections and interval, as served.
+/// Flat boosted trees, as served.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CostModel {
     forest: Forest,
-    /// Sorted by key.
-    routes: Vec<(u64, Correction)>,
-    /// For routes it never saw.
-    overall: Correction,
-    /// Half-width of the interval in spreads.
-    scale: f32,
+    /// Whether the trees have all heads, or that of ln cost only.
+    all_heads: bool,
     card: ModelCard,
 }
 
-/// From the trees' answer to a cost, on one route.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Correction {
-    /// Expected cost over exp(answer).
-    pub smear: f32,
-    /// Mean of |ln cost - answer|.
-    pub spread: f32,
+/// What the trees say about one request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ModelAnswer {
+    /// Expected ln of work in microseconds.
+    pub log: f32,
+    /// ln of expected work.
+    pub mean_log: f32,
+    /// Probabilities of a cost above light, medium, heavy: as the heads say, not yet drawn into order.
+    pub above: [f32; 3],
 }
 
-/// All corrections of a model.
-#[derive(Clone, Debug)]
-pub(crate) struct Corrections {
-    /// Sorted by key.
-    pub routes: Vec<(u64, Correction)>,
-    pub overall: Correction,
-    /// Half-width of the interval in spreads.
-    pub scale: f32,
+/// Which feature moved a prediction of ln cost, by how much.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// ln work in microseconds that the model says before it looks at any feature.
+    pub bias: f64,
+    /// Feature, its value, and what it added; largest effect first, those without effect left out.
+    pub contributions: Vec<Contribution>,
+    /// Their sum: the model's answer, ln work in microseconds.
+    pub log_work: f64,
+}
+
+/// One feature's part in a prediction.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Contribution {
+    /// Name of the feature.
+    pub feature: &'static str,
+    /// Its value on arrival.
+    pub value: f32,
+    /// Added to ln work.
+    pub effect: f64,
 }
 
 /// What a model was made from and how good it is; for people and for `/api/v1/models`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelCard {
     /// Counts up with every model that was ever put to service.
     pub version: u64,
@@ -62,19 +71,68 @@ pub struct ModelCard {
     pub route_mean_log_rmse: f64,
     /// Share of those rows inside the 90 % interval.
     pub coverage: f64,
-    /// Largest difference between the flattened trees and smartcore's own answers on those rows, in log cost.
-    pub flattening_error: f64,
+    /// Share of those rows whose class was right.
+    pub class_accuracy: f64,
+    /// The same of the keys' class histograms.
+    pub key_class_accuracy: f64,
+    /// Sum of expected over sum of actual cost on those rows.
+    pub sum_ratio: f64,
+    /// Class borders it was trained for, microseconds.
+    pub class_borders_us: [f64; 3],
+    /// Arrival of the oldest and the newest row, microseconds since the epoch.
+    pub rows_from_us: u64,
+    /// Of the newest.
+    pub rows_to_us: u64,
 }
 
 impl CostModel {
-    pub(crate) fn new(forest: Forest, corrections: Corrections, card: ModelCard) -> Self {
-        let Corrections { routes, overall, scale } = corrections;
-        Self { forest, routes, overall, scale, card }
+    pub(crate) fn new(forest: Forest, all_heads: bool, card: ModelCard) -> Self {
+        Self { forest, all_heads, card }
+    }
+
+    pub(crate) fn with_card(self, card: ModelCard) -> Self {
+        Self { card, ..self }
+    }
+
+    /// All the trees say. Never panics, may be NaN if the model is broken.
+    pub fn answer(&self, features: &Features) -> ModelAnswer {
+        let sums = self.forest.sums(features);
+        let anchor = features.anchor_log();
+        let log = anchor + sums[LOG];
+        let (mean_log, above) = if self.all_heads {
+            (anchor + sums[MEAN], [0, 1, 2].map(|border| sums[ABOVE + border]))
+        } else {
+            (log, features.shares_above())
+        };
+        ModelAnswer { log, mean_log, above }
     }
 
     /// The trees' raw answer: natural log of work in microseconds. Never panics, may be NaN if the model is broken.
     pub fn log_work(&self, features: &Features) -> f32 {
-        self.forest.sum(features)
+        self.answer(features).log
+    }
+
+    /// Which features moved the prediction of ln cost. The anchor (the mean of the request's own keys, from which
+    /// the trees start) counts as the effect of that feature.
+    pub fn explain(&self, features: &Features) -> Explanation {
+        let (mut moved, mut bias) = self.forest.contributions(features, LOG);
+        // The anchor is large; what it adds is its distance from the mean of its route.
+        let route = features.route_mean_log();
+        bias += route;
+        moved[crate::cost::features::place::BOTH] += features.anchor_log() - route;
+        let effect = |feature: usize| Contribution {
+            feature: NAMES[feature],
+            value: features.0[feature],
+            effect: f64::from(moved[feature]),
+        };
+        let mut contributions: Vec<Contribution> =
+            (0..FEATURES).map(effect).filter(|part| part.effect != 0.0).collect();
+        contributions.sort_by(|a, b| b.effect.abs().total_cmp(&a.effect.abs()));
+        Explanation {
+            bias: f64::from(bias),
+            log_work: f64::from(bias) + contributions.iter().map(|part| part.effect).sum::<f64>(),
+            contributions,
+        }
     }
 
     /// Its card.
@@ -84,41 +142,12 @@ impl CostModel {
 
     /// A model that answers NaN to everything, for fault drills.
     pub fn broken_for_drills() -> Self {
-        Self {
-            forest: Forest::not_a_number(),
-            routes: Vec::new(),
-            overall: Correction { smear: f32::NAN, spread: f32::NAN },
-            scale: f32::NAN,
-            card: ModelCard {
-                version: 0,
-                trained_at_us: 0,
-                rows: 0,
-                trees: 0,
-                depth: 0,
-                log_rmse: f64::INFINITY,
-                key_mean_log_rmse: 0.0,
-                route_mean_log_rmse: 0.0,
-                coverage: 0.0,
-                flattening_error: 0.0,
-            },
-        }
-    }
-
-    /// How to correct answers on a route.
-    pub(crate) fn correction(&self, route_key: u64) -> Correction {
-        match self.routes.binary_search_by_key(&route_key, |entry| entry.0) {
-            Ok(at) => self.routes[at].1,
-            Err(_) => self.overall,
-        }
-    }
-
-    /// Half-width of the interval in spreads.
-    pub(crate) fn scale(&self) -> f32 {
-        self.scale
+        let card = ModelCard { log_rmse: f64::INFINITY, ..ModelCard::default() };
+        Self { forest: Forest::not_a_number(), all_heads: true, card }
     }
 
     /// Whether it can be served; a state file may hold anything.
     pub(crate) fn is_sound(&self) -> bool {
-        self.forest.is_sound() && self.routes.is_sorted_by_key(|entry| entry.0)
+        self.forest.is_sound()
     }
 }

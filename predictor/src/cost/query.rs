@@ -7,7 +7,7 @@ use crate::hash;
 use crate::id::RouteId;
 
 /// Numeric parameters a route may name.
-pub const NUMBERS: usize = 8;
+pub const NUMBERS: usize = 12;
 /// Categorical parameters a route may name.
 pub const CATEGORIES: usize = 8;
 /// A numeric parameter that the request does not carry.
@@ -26,29 +26,63 @@ pub struct CostQuery {
     pub numbers: [f32; NUMBERS],
     /// Hashes of categorical parameters in the order the route names them; 0 where missing.
     pub categories: [u64; CATEGORIES],
+    /// Requests in flight when it arrived; [`ABSENT`] where unknown. Matters where waiting cannot be taken off the label.
+    pub in_flight: f32,
+}
+
+/// The two keys of a request's parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ParameterKeys {
+    /// Requests alike in cost: numbers by powers of two.
+    pub alike: u64,
+    /// Requests close in cost: numbers by eighths of these.
+    pub close: u64,
+    /// The very same request.
+    pub exact: u64,
 }
 
 impl CostQuery {
     /// A query that knows only route and consumer.
     pub fn new(route: RouteId, route_key: u64, consumer_key: u64) -> Self {
-        Self { route, route_key, consumer_key, numbers: [ABSENT; NUMBERS], categories: [0; CATEGORIES] }
+        Self {
+            route,
+            route_key,
+            consumer_key,
+            numbers: [ABSENT; NUMBERS],
+            categories: [0; CATEGORIES],
+            in_flight: ABSENT,
+        }
     }
 
     /// Key of requests alike in cost: the route, each categorical parameter, and the log2 bucket of each number.
     pub fn parameter_key(&self) -> u64 {
-        let mut key = self.route_key;
+        self.parameter_keys().alike
+    }
+
+    /// The same with each log2 bucket in eight parts.
+    pub fn fine_parameter_key(&self) -> u64 {
+        self.parameter_keys().close
+    }
+
+    pub(crate) fn parameter_keys(&self) -> ParameterKeys {
+        let mut alike = self.route_key;
         for (slot, &category) in self.categories.iter().enumerate() {
             if category != 0 {
-                key = hash::pair(key, category ^ slot as u64);
+                alike = hash::pair(alike, category ^ slot as u64);
             }
         }
+        let (mut close, mut exact) = (alike, alike);
         for (slot, &number) in self.numbers.iter().enumerate() {
             if number >= 0.0 {
-                let bucket = (number + 1.0).log2().min(63.0) as u64;
-                key = hash::pair(key, (slot as u64) << 8 | bucket | 1 << 16);
+                let slot = (slot as u64) << 40;
+                // The exponent of 1 + x is the whole part of its log2, the next three bits are the eighth.
+                let bits = u64::from((number + 1.0).to_bits());
+                alike = hash::pair(alike, slot | bits >> 23);
+                close = hash::pair(close, slot | bits >> (23 - 3));
+                exact = hash::pair(exact, slot | u64::from(number.to_bits()));
             }
         }
-        key
+        ParameterKeys { alike, close, exact }
     }
 }
 

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cost::classes::CostClasses;
+use crate::cost::features::Features;
 use crate::cost::query::{CostClass, CostQuery};
-use crate::cost::table::Features;
 use crate::hash;
 use crate::time::Timestamp;
 
@@ -70,9 +70,7 @@ impl Reservoir {
 
     /// Offers a row; unusable labels (not finite, <= 0) and features (not finite) are refused and counted.
     pub fn push(&mut self, sample: Sample) -> bool {
-        let usable = sample.work_us.is_finite()
-            && sample.work_us > 0.0
-            && sample.features.0.iter().all(|feature| feature.is_finite());
+        let usable = sample.work_us.is_finite() && sample.work_us > 0.0 && sample.features.is_sound();
         if !usable {
             self.refused += 1;
             return false;
@@ -178,7 +176,7 @@ impl Stratum {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::table::FEATURES;
+    use crate::cost::features::FEATURES;
     use crate::id::RouteId;
 
     fn sample(consumer: u64, work_us: f64, at: u64) -> Sample {

@@ -1,79 +1,78 @@
 //! What is known about a request before it is forwarded: running statistics of the keys it belongs to, as features.
 //!
-//! Keys form a tree: all → route → {route × consumer, parameter key → parameter key × consumer}. Each mean of log cost
+//! Keys form a tree: all → route → {route × source, parameter key → fine parameter key → the same × source}. Each mean of log cost
 //! is shrunk towards its parent, `(n·mean + 5·parent) / (n + 5)`, so a key seen twice says little and one seen a
 //! hundred times speaks for itself (empirical Bayes in its simplest form). Trees on ids alone lose to such means on
 //! most real traffic; trees on the means beat both.
 //!
-//! One writer calls [`KeyTable::observe`]; any thread may call the rest. No lock, no allocation. Whatever a request
-//! or a label holds (NaN, infinities, a million consumers), memory stays and every feature is finite.
+//! One writer calls [`KeyTable::observe`] and [`KeyTable::judge`]; any thread may call the rest. No lock, no allocation.
+//! Whatever a request or a label holds (NaN, infinities, a million consumers), memory stays and every feature is finite.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cost::approx;
 use crate::cost::cells::{Cell, CellView, Cells, Label, TaggedCell, load, store, ticks};
 use crate::cost::classes::{CostClasses, CostClassesState};
+use crate::cost::estimator::CostPrediction;
+use crate::cost::features::{ENOUGH, FEATURES, Features, place};
 use crate::cost::interval;
-use crate::cost::query::{
-    ABSENT, CATEGORIES, CostBasis, CostClass, CostEstimate, CostQuery, NUMBERS, PRIOR_WORK_US,
-};
+use crate::cost::query::{ABSENT, CATEGORIES, CostClass, CostQuery, NUMBERS, PRIOR_WORK_US};
+use crate::cost::recent::Recent;
+use crate::cost::routes::{RouteSkill, Routes, SavedTrack, TrackView, Truth};
 use crate::hash;
 use crate::time::Timestamp;
 
-/// Width of the feature vector.
-pub const FEATURES: usize = 32;
 /// Observations that the parent's mean is worth.
 const PRIOR_WEIGHT: f32 = 5.0;
-/// A key with fewer observations does not answer by itself.
-const ENOUGH: f32 = 3.0;
 /// Labels are clamped to these, microseconds: nothing real costs less, nothing is proxied longer (an hour).
 const LABEL_RANGE_US: (f64, f64) = (0.01, 3.6e9);
 /// Numeric parameters are clamped here: above, a size in bytes is no size.
 const LARGEST_NUMBER: f32 = 1e15;
-
-/// What the trees see; as it was on arrival.
-///
-/// 0–1 route: mean, EWMA of ln cost. 2–5 route × consumer: mean, EWMA, last, ln(1 + count). 6–9 the same of the
-/// parameter key, 10–13 of parameter key × consumer. 14–15 ln(1 + seconds) since route × consumer and parameter key
-/// were last seen. 16–23 ln(1 + number) or -1. 24–31 categories as codes in (0, 1], 0 where absent.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Features(pub [f32; FEATURES]);
-
-/// Where in [`Features`] the groups begin.
-mod place {
-    pub(super) const ROUTE: usize = 0;
-    pub(super) const CONSUMER: usize = 2;
-    pub(super) const PARAMETERS: usize = 6;
-    pub(super) const BOTH: usize = 10;
-    pub(super) const AGES: usize = 14;
-    pub(super) const NUMBERS: usize = 16;
-    pub(super) const CATEGORIES: usize = 24;
-}
+/// Weight of the newest deviation in the common one: about the last fifty requests.
+const MOOD_RATE: f32 = 0.02;
+/// Exact requests remembered per cell of the table.
+const RECENT_PER_CELL: usize = 4;
 
 /// Concurrent table of running statistics: many readers, one writer, no lock (relaxed atomics).
 #[derive(Debug)]
 pub struct KeyTable {
     cells: Cells,
+    recent: Recent,
+    routes: Routes,
     global: Cell,
     classes: CostClasses,
     /// Lowest and highest ln cost ever seen.
     range: [AtomicU32; 2],
-    /// Half-width of the key means' intervals, in spreads.
-    mean_scale: AtomicU32,
-    /// Correction of the model's intervals, as a factor.
-    model_scale: AtomicU32,
+    /// Half-width of the intervals, in mean deviations of the route.
+    scale: AtomicU32,
+    /// Recent common deviation of all routes from their means.
+    mood: AtomicU32,
+    censored: [AtomicU64; 2],
 }
 
 /// A copy of the table for the state file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KeyTableState {
     cells: Vec<TaggedCell>,
+    routes: Vec<SavedTrack>,
     global: CellView,
     classes: CostClassesState,
     range: [f32; 2],
-    mean_scale: f32,
-    model_scale: f32,
+    scale: f32,
+    mood: f32,
+}
+
+/// What was measured of a finished request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Work, microseconds at speed 1.
+    pub work_us: f64,
+    /// Size of the response, bytes, if known.
+    pub bytes: Option<f64>,
+    /// True when it was cut short (cancelled, failed): the cost is at least this.
+    pub censored: bool,
 }
 
 /// One key's statistics with its mean shrunk towards its parent's.
@@ -82,6 +81,8 @@ pub(crate) struct Level {
     pub view: CellView,
     /// Shrunk mean of ln cost.
     pub mean: f32,
+    /// Shrunk shares above the class borders.
+    pub above: [f32; 3],
 }
 
 /// All that the table knows about one request.
@@ -89,43 +90,37 @@ pub(crate) struct Level {
 pub(crate) struct Known {
     pub global: Level,
     pub route: Level,
-    pub consumer: Level,
+    pub source: Level,
     pub parameters: Level,
+    pub fine: Level,
     pub both: Level,
+    /// ln of the last cost of the same request, and completions since.
+    pub exact: Option<(f32, u32)>,
+    pub track: TrackView,
+    pub mood: f32,
 }
 
 /// The cells' keys of one request.
 struct Keys {
     route: u64,
-    consumer: u64,
+    source: u64,
     parameters: u64,
+    fine: u64,
     both: u64,
+    exact: u64,
 }
 
-impl Features {
-    /// ln cost that the per-key running means answered on arrival: parameter key, else route × consumer, else route.
-    pub fn key_mean_log(&self) -> f32 {
-        let seen = |at: usize| self.0[at + 3] >= ENOUGH.ln_1p();
-        if seen(place::PARAMETERS) {
-            self.0[place::PARAMETERS]
-        } else if seen(place::CONSUMER) {
-            self.0[place::CONSUMER]
-        } else {
-            self.route_mean_log()
-        }
-    }
-
-    /// ln cost that the route's mean answered on arrival.
-    pub fn route_mean_log(&self) -> f32 {
-        self.0[place::ROUTE]
-    }
-}
+/// Shares of costs above the class borders, by definition.
+const PRIOR_ABOVE: [f32; 3] = [0.50, 0.20, 0.05];
 
 impl Level {
-    fn under(parent: f32, view: CellView) -> Self {
+    fn under(parent: &Level, mean: f32, view: CellView) -> Self {
+        let weight = 1.0 / (view.count + PRIOR_WEIGHT);
+        let shrunk = |own: f32, theirs: f32| (view.count * own + PRIOR_WEIGHT * theirs) * weight;
         Self {
             view,
-            mean: (view.count * view.log_mean + PRIOR_WEIGHT * parent) / (view.count + PRIOR_WEIGHT),
+            mean: shrunk(view.log_mean, mean),
+            above: std::array::from_fn(|i| shrunk(view.above[i], parent.above[i])),
         }
     }
 
@@ -137,12 +132,7 @@ impl Level {
     fn statistics(&self) -> [f32; 4] {
         let seen = self.view.count > 0.0;
         let or_mean = |value: f32| if seen { value } else { self.mean };
-        [
-            self.mean,
-            or_mean(self.view.log_ewma),
-            or_mean(self.view.log_last),
-            self.view.count.max(0.0).ln_1p(),
-        ]
+        [self.mean, or_mean(self.view.log_ewma), or_mean(self.view.log_last), approx::ln_1p(self.view.count)]
     }
 
     fn age_feature(&self, now: u32) -> f32 {
@@ -151,7 +141,7 @@ impl Level {
         }
         let age = now.wrapping_sub(self.view.seen);
         let age = if age > u32::MAX / 2 { 0 } else { age };
-        (age as f32 * 0.065_536).ln_1p()
+        approx::ln_1p(age as f32 * 0.065_536)
     }
 }
 
@@ -159,24 +149,47 @@ impl Known {
     /// As the trees see it.
     pub(crate) fn features(&self, query: &CostQuery, now: Timestamp) -> Features {
         let mut row = [0.0; FEATURES];
-        row[place::ROUTE..place::CONSUMER].copy_from_slice(&self.route.statistics()[..2]);
-        row[place::CONSUMER..place::PARAMETERS].copy_from_slice(&self.consumer.statistics());
-        row[place::PARAMETERS..place::BOTH].copy_from_slice(&self.parameters.statistics());
-        row[place::BOTH..place::AGES].copy_from_slice(&self.both.statistics());
-        row[place::AGES] = self.consumer.age_feature(ticks(now));
-        row[place::AGES + 1] = self.parameters.age_feature(ticks(now));
+        let levels = [
+            (place::ROUTE, &self.route),
+            (place::SOURCE, &self.source),
+            (place::PARAMETERS, &self.parameters),
+            (place::FINE, &self.fine),
+            (place::BOTH, &self.both),
+        ];
+        for (at, level) in levels {
+            row[at..at + 4].copy_from_slice(&level.statistics());
+        }
+        let (last, age) =
+            self.exact.map_or((self.both.mean, ABSENT), |(log, age)| (log, approx::ln_1p(age as f32)));
+        row[place::EXACT] = last;
+        row[place::EXACT + 1] = age;
+        row[place::AGES] = self.source.age_feature(ticks(now));
+        row[place::AGES + 1] = self.fine.age_feature(ticks(now));
+        let best = if self.parameters.answers() { &self.parameters } else { &self.route };
+        row[place::SPREAD] = best.view.spread;
+        row[place::TAIL] =
+            if best.view.mean_us > 0.0 { approx::ln(best.view.mean_us) - best.view.log_mean } else { 0.0 };
+        row[place::MOOD] = self.mood;
+        row[place::IN_FLIGHT] = number_feature(query.in_flight);
         for slot in 0..NUMBERS {
             row[place::NUMBERS + slot] = number_feature(query.numbers[slot]);
         }
         for slot in 0..CATEGORIES {
             row[place::CATEGORIES + slot] = category_feature(query.categories[slot]);
         }
+        row[place::ABOVE..place::ABOVE + 3].copy_from_slice(&self.parameter_classes());
+        row[place::ROUTE_CODE] = category_feature(query.route_key);
         Features(row)
+    }
+
+    /// Class histogram of the parameters, of their own source where that was seen often enough.
+    pub(crate) fn parameter_classes(&self) -> [f32; 3] {
+        if self.both.answers() { self.both.above } else { self.fine.above }
     }
 
     /// The key that answers when there is no model; `None` if none was seen often enough.
     pub(crate) fn key_answer(&self) -> Option<&Level> {
-        [&self.parameters, &self.consumer].into_iter().find(|level| level.answers())
+        [&self.fine, &self.parameters, &self.source].into_iter().find(|level| level.answers())
     }
 }
 
@@ -185,11 +198,14 @@ impl KeyTable {
     pub fn new(cells: usize) -> Self {
         let table = Self {
             cells: Cells::new(cells),
+            recent: Recent::new(cells.clamp(64, 1 << 18) * RECENT_PER_CELL),
+            routes: Routes::new(),
             global: Cell::default(),
             classes: CostClasses::new(),
             range: Default::default(),
-            mean_scale: AtomicU32::new(interval::NORMAL_SCALE.to_bits()),
-            model_scale: AtomicU32::new(1f32.to_bits()),
+            scale: AtomicU32::new(interval::NORMAL_SCALE.to_bits()),
+            mood: AtomicU32::new(0),
+            censored: Default::default(),
         };
         store(&table.range[0], f32::INFINITY);
         store(&table.range[1], f32::NEG_INFINITY);
@@ -201,32 +217,75 @@ impl KeyTable {
         self.known(query).features(query, now)
     }
 
+    /// A finished request: judges its prediction and learns its cost. One that was cut short teaches only where it
+    /// has already cost more than was expected (then it can only raise the mean); else it is dropped and counted.
+    /// Whether it was learned; a row of the training sample should be kept exactly then.
+    pub fn complete(
+        &self,
+        query: &CostQuery,
+        prediction: &CostPrediction,
+        measured: &Measured,
+        now: Timestamp,
+    ) -> bool {
+        let Measured { work_us, bytes, censored } = *measured;
+        if !work_us.is_finite() || work_us <= 0.0 {
+            return false;
+        }
+        if censored {
+            let raises = work_us > prediction.estimate.work_us.mean();
+            self.censored[usize::from(raises)].fetch_add(1, Relaxed);
+            if !raises {
+                return false;
+            }
+        } else {
+            self.judge(query, prediction, work_us);
+        }
+        self.learn(query, work_us, bytes.filter(|_| !censored), now);
+        true
+    }
+
     /// Learns the measured work of a finished request, microseconds at speed 1. Ignores what is not finite or <= 0.
     pub fn observe(&self, query: &CostQuery, work_us: f64, now: Timestamp) {
+        if work_us.is_finite() && work_us > 0.0 {
+            self.learn(query, work_us, None, now);
+        }
+    }
+
+    fn learn(&self, query: &CostQuery, work_us: f64, bytes: Option<f64>, now: Timestamp) {
+        let work_us = work_us.clamp(LABEL_RANGE_US.0, LABEL_RANGE_US.1) as f32;
+        let log = approx::ln(work_us);
+        let above = self.classes.borders_us().map(|border| f32::from(u8::from(f64::from(work_us) > border)));
+        let bytes =
+            bytes.filter(|bytes| bytes.is_finite() && *bytes >= 0.0).map(|bytes| bytes.min(1e15) as f32);
+        let label = Label { log, work_us, above, bytes, seen: ticks(now) };
+        let keys = Keys::of(query);
+        let route = self.cells.observe(keys.route, label);
+        for key in [keys.source, keys.parameters, keys.fine, keys.both] {
+            self.cells.observe(key, label);
+        }
+        if route.count > 0.0 {
+            let mood = load(&self.mood);
+            store(&self.mood, mood + MOOD_RATE * ((log - route.log_mean).clamp(-3.0, 3.0) - mood));
+        }
+        self.recent.note(keys.exact, log);
+        self.global.put(self.global.view().with(label));
+        self.classes.observe(log);
+        store(&self.range[0], load(&self.range[0]).min(log));
+        store(&self.range[1], load(&self.range[1]).max(log));
+    }
+
+    /// Holds an answer against the truth once it is known: who answers best on that route, how totals and intervals
+    /// must be corrected. Call it before [`Self::observe`], for each finished request that was not cut short.
+    pub fn judge(&self, query: &CostQuery, prediction: &CostPrediction, work_us: f64) {
         if !work_us.is_finite() || work_us <= 0.0 {
             return;
         }
-        let work_us = work_us.clamp(LABEL_RANGE_US.0, LABEL_RANGE_US.1) as f32;
-        let label = Label { log: work_us.ln(), work_us, seen: ticks(now) };
-        let keys = Keys::of(query);
-        self.judge_key_mean(&keys, label.log);
-        for key in [keys.route, keys.consumer, keys.parameters, keys.both] {
-            self.cells.observe(key, label);
-        }
-        self.global.put(self.global.view().with(label));
-        self.classes.observe(label.log);
-        store(&self.range[0], load(&self.range[0]).min(label.log));
-        store(&self.range[1], load(&self.range[1]).max(label.log));
-    }
-
-    /// Holds an answer against the truth once it is known, so that the model's intervals keep their level: call it
-    /// for each finished request whose answer came from the model. Answers of running means are judged by `observe`.
-    pub fn judge(&self, answer: &CostEstimate, work_us: f64) {
-        let judged = answer.basis == CostBasis::Model;
-        if judged && work_us.is_finite() && work_us > 0.0 {
-            let scale = interval::tracked(load(&self.model_scale), !answer.work_us.covers(work_us));
-            store(&self.model_scale, scale);
-        }
+        let log = approx::ln(work_us.clamp(LABEL_RANGE_US.0, LABEL_RANGE_US.1) as f32);
+        let answers = &prediction.answers;
+        let above = self.classes.borders_us().map(|border| f32::from(u8::from(work_us > border)));
+        self.routes.judge(query.route_key, answers, Truth { log, above });
+        let missed = (log - answers.log_served).abs() > answers.half_width;
+        store(&self.scale, interval::tracked(load(&self.scale), missed));
     }
 
     /// Cells in use, for metrics.
@@ -234,9 +293,32 @@ impl KeyTable {
         self.cells.occupied()
     }
 
+    /// Requests cut short: dropped, and learned because they had already cost more than expected.
+    pub fn censored(&self) -> (u64, u64) {
+        (self.censored[0].load(Relaxed), self.censored[1].load(Relaxed))
+    }
+
+    /// How well each route is predicted.
+    pub fn skills(&self) -> Vec<RouteSkill> {
+        self.routes.skills()
+    }
+
+    /// Mean size of the responses to requests like this, bytes: of its parameter key, else of source, route, all;
+    /// `None` while none was measured.
+    pub fn expected_bytes(&self, query: &CostQuery) -> Option<f64> {
+        let known = self.known(query);
+        let levels = [&known.fine, &known.parameters, &known.source, &known.route, &known.global];
+        levels.into_iter().map(|level| level.view.bytes).find(|&bytes| bytes > 0.0).map(f64::from)
+    }
+
     /// Upper ends of light, medium and heavy, microseconds.
     pub fn class_borders_us(&self) -> [f64; 3] {
         self.classes.borders_us()
+    }
+
+    /// Keeps the class borders where they are put, for runs that compare classes over time.
+    pub fn pin_class_borders(&self, borders_us: [f64; 3]) {
+        self.classes.pin(borders_us);
     }
 
     /// How a cost ranks among those seen lately.
@@ -248,83 +330,92 @@ impl KeyTable {
     pub fn snapshot(&self) -> KeyTableState {
         KeyTableState {
             cells: self.cells.snapshot(),
+            routes: self.routes.snapshot(),
             global: self.global.view(),
             classes: self.classes.snapshot(),
             range: [load(&self.range[0]), load(&self.range[1])],
-            mean_scale: load(&self.mean_scale),
-            model_scale: load(&self.model_scale),
+            scale: load(&self.scale),
+            mood: load(&self.mood),
         }
     }
 
-    /// Fills an empty table from a state file.
+    /// Fills an empty table from a state file. What the very same request last cost is not kept: caches are cold too.
     pub fn restore(&self, state: &KeyTableState) {
         self.cells.restore(&state.cells);
+        self.routes.restore(&state.routes);
         self.global.put(state.global);
         self.classes.restore(&state.classes);
         if state.range.iter().all(|end| end.is_finite()) {
             store(&self.range[0], state.range[0]);
             store(&self.range[1], state.range[1]);
         }
-        store(&self.mean_scale, interval::sound(state.mean_scale, interval::NORMAL_SCALE));
-        store(&self.model_scale, interval::sound(state.model_scale, 1.0));
+        store(&self.scale, interval::sound(state.scale, interval::NORMAL_SCALE));
+        if state.mood.is_finite() {
+            store(&self.mood, state.mood);
+        }
     }
 
     /// Everything about a request, looked up once.
     pub(crate) fn known(&self, query: &CostQuery) -> Known {
         let keys = Keys::of(query);
-        let global = self.global.view();
-        let prior = if global.count > 0.0 { global.log_mean } else { (PRIOR_WORK_US as f32).ln() };
-        let route = Level::under(prior, self.cells.view(keys.route));
-        let consumer = Level::under(route.mean, self.cells.view(keys.consumer));
-        let parameters = Level::under(route.mean, self.cells.view(keys.parameters));
-        // Effects of consumer and parameters multiply until their pair has been seen often enough to say otherwise.
-        let product = parameters.mean + consumer.mean - route.mean;
-        let both = Level::under(product, self.cells.view(keys.both));
-        Known { global: Level { view: global, mean: prior }, route, consumer, parameters, both }
+        let view = self.global.view();
+        let prior = if view.count > 0.0 { view.log_mean } else { (PRIOR_WORK_US as f32).ln() };
+        let global = Level { view, mean: prior, above: PRIOR_ABOVE };
+        let route = Level::under(&global, prior, self.cells.view(keys.route));
+        let source = Level::under(&route, route.mean, self.cells.view(keys.source));
+        let parameters = Level::under(&route, route.mean, self.cells.view(keys.parameters));
+        // Effects of source and parameters multiply until their pair has been seen often enough to say otherwise.
+        let fine = Level::under(&parameters, parameters.mean, self.cells.view(keys.fine));
+        let product = fine.mean + source.mean - route.mean;
+        let both = Level::under(&fine, product, self.cells.view(keys.both));
+        Known {
+            global,
+            route,
+            source,
+            parameters,
+            fine,
+            both,
+            exact: self.recent.last(keys.exact),
+            track: self.routes.view(query.route_key),
+            mood: load(&self.mood),
+        }
     }
 
-    /// Half-width of a key mean's interval, in spreads of that key.
-    pub(crate) fn mean_scale(&self) -> f32 {
-        load(&self.mean_scale)
+    /// Half-width of the intervals, in mean deviations of the route.
+    pub(crate) fn scale(&self) -> f32 {
+        load(&self.scale)
     }
 
-    /// Factor on the model's own interval.
-    pub(crate) fn model_scale(&self) -> f32 {
-        load(&self.model_scale)
+    /// What holds for all routes together.
+    pub(crate) fn track_of_all(&self) -> TrackView {
+        self.routes.all()
     }
 
-    /// Whether an answer is within a factor of `slack` of what was ever measured; true while nothing was.
+    /// Whether an answer is within a factor of e^`slack` of what was ever measured; true while nothing was.
     pub(crate) fn is_plausible(&self, log_work: f32, slack: f32) -> bool {
         let (low, high) = (load(&self.range[0]), load(&self.range[1]));
-        low > high || (log_work >= low - slack.ln() && log_work <= high + slack.ln())
-    }
-
-    /// Holds the running means' answer against the truth, before they learn it.
-    fn judge_key_mean(&self, keys: &Keys, log_work: f32) {
-        let views = [keys.parameters, keys.consumer].map(|key| self.cells.view(key));
-        let Some(view) = views.iter().find(|view| view.count >= ENOUGH) else { return };
-        let scale = load(&self.mean_scale);
-        let missed = (log_work - view.log_mean).abs() > scale * view.spread.max(interval::LEAST_SPREAD);
-        store(&self.mean_scale, interval::tracked(scale, missed));
+        low > high || (log_work >= low - slack && log_work <= high + slack)
     }
 }
 
 impl Keys {
     fn of(query: &CostQuery) -> Self {
         // Distinct first halves keep the four kinds apart even where their parts are equal.
-        let parameters = query.parameter_key();
+        let parameters = query.parameter_keys();
         Self {
             route: hash::pair(1, query.route_key),
-            consumer: hash::pair(hash::pair(2, query.route_key), query.consumer_key),
-            parameters: hash::pair(3, parameters),
-            both: hash::pair(hash::pair(4, parameters), query.consumer_key),
+            source: hash::pair(hash::pair(2, query.route_key), query.consumer_key),
+            parameters: hash::pair(3, parameters.alike),
+            fine: hash::pair(5, parameters.close),
+            both: hash::pair(hash::pair(4, parameters.close), query.consumer_key),
+            exact: parameters.exact,
         }
     }
 }
 
 fn number_feature(number: f32) -> f32 {
     // NaN compares false and so counts as absent.
-    if number >= 0.0 { number.min(LARGEST_NUMBER).ln_1p() } else { ABSENT }
+    if number >= 0.0 { approx::ln_1p(number.min(LARGEST_NUMBER)) } else { ABSENT }
 }
 
 fn category_feature(category: u64) -> f32 {

@@ -1,45 +1,31 @@
-//! Training: smartcore's gradient boosting on ln cost, checked and flattened.
+//! Training: boosted trees on the frozen features of finished requests, judged before they may serve.
 //!
-//! The newest tenth of the rows is held out. The rest is winsorised and fitted; the trees are flattened and must give
-//! the library's own answers; on the held-out rows they must beat the running means (whose answers at arrival are among
-//! the features) and not fall behind the serving model. Then per-route corrections turn ln cost into expected cost,
-//! and the interval's scale is tracked through the held-out rows as it would be live.
+//! The newest tenth of the rows is held out. The rest is winsorised and boosted ([`crate::cost::boost`]); on the
+//! held-out rows the candidate must beat the running means (whose answers at arrival are among the features) and not
+//! fall behind the serving model. Panics are caught: whatever the rows hold, training ends in a model or an error.
 //!
-//! Why smartcore: a maintained, tested library is the first choice; its exact search costs seconds, which a background
-//! thread has. It panics on NaN (so rows are checked first and panics are caught), and learns a NaN from a NaN target
-//! without a word. Known weakness: time grows with rows × features × trees × depth; `max_rows` bounds it.
+//! Our own histogram trainer serves; smartcore's gradient boosting is the reference it is tested against
+//! ([`crate::cost::reference`]): equal accuracy, a fraction of its time, and all heads at once.
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use smartcore::linalg::basic::matrix::DenseMatrix;
-use smartcore::xgboost::{XGRegressor, XGRegressorParameters};
-
-use crate::cost::flatten::flatten;
+use crate::cost::boost::{BoostSettings, boost};
+use crate::cost::classes::{CostClasses, likeliest_class};
+use crate::cost::features::Features;
 use crate::cost::forest::{Forest, MAX_DEPTH};
 use crate::cost::interval;
-use crate::cost::model::{Correction, Corrections, CostModel, ModelCard};
+use crate::cost::model::{CostModel, ModelCard};
+use crate::cost::query::CostClass;
 use crate::cost::reservoir::Sample;
-use crate::cost::table::{FEATURES, Features};
 use crate::time::Timestamp;
 
-/// Share of the rows behind each tree: half is Friedman's choice (stochastic gradient boosting, 2002), and halves time.
-const SUBSAMPLE: f64 = 0.5;
-/// Fewest rows in a leaf: means of fewer are noise.
-const MIN_LEAF_ROWS: usize = 5;
 /// Targets are clamped to the quantiles at this distance from either end, widened by [`WINSOR_MARGIN`].
 const WINSOR_TAIL: f64 = 0.001;
 /// A factor of two beyond the quantiles is still believed.
 const WINSOR_MARGIN: f64 = std::f64::consts::LN_2;
-/// Flattened answers differ from the library's by rounding to f32 only; more is a mistake.
-const FLATTENING_TOLERANCE: f64 = 1e-3;
 /// A new model may be this much worse than the serving one on the newest rows, as a tenth of the rows is a noisy judge
 /// and freshness counts.
 const CHAMPION_TOLERANCE: f64 = 1.01;
-/// Rows that the overall correction is worth against a route's own.
-const CORRECTION_PRIOR: f64 = 20.0;
-/// At most so many routes have a correction of their own, the first by key; more than any configuration has.
-const MAX_ROUTES: usize = 1_024;
 /// Below this there is no newest tenth worth the name.
 const LEAST_ROWS: usize = 50;
 
@@ -72,9 +58,9 @@ pub enum TrainError {
         /// Rows needed.
         need: usize,
     },
-    /// The library refused or panicked.
+    /// The trainer panicked, or the reference library refused.
     #[error("training failed: {0}")]
-    Library(String),
+    Failed(String),
     /// Flattened trees and the library disagree.
     #[error("flattened trees differ from the library's answers by {difference} in log cost")]
     Flattening {
@@ -93,16 +79,58 @@ pub enum TrainError {
     },
 }
 
-type Regressor = XGRegressor<f32, f64, DenseMatrix<f32>, Vec<f64>>;
+/// How trees are made from rows, winsorised ln costs and class borders.
+pub(crate) type Fit<'a> = dyn Fn(&[&Features], &[f32], [f64; 3]) -> Result<Fitted, TrainError> + 'a;
 
-/// Trains on rows in order of arrival. Slow (up to seconds): never call it on a request's path. Pure: the same rows
-/// and settings give the same model. `champion`: the serving model, which a new one must not be worse than.
+/// Trees and what they answer.
+pub(crate) struct Fitted {
+    pub forest: Forest,
+    pub all_heads: bool,
+}
+
+/// Trains on rows in order of arrival, with class borders from these rows. Slow (up to a tenth of a second): never
+/// call it on a request's path. Pure: the same rows and settings give the same model. `champion`: the serving model,
+/// which a new one must not be worse than.
 pub fn train(
     rows: &[Sample],
     settings: &TrainSettings,
     champion: Option<&CostModel>,
     version: u64,
     now: Timestamp,
+) -> Result<CostModel, TrainError> {
+    let borders = borders_of(rows);
+    train_for_classes(rows, settings, borders, champion, (version, now))
+}
+
+/// [`train`] with given class borders (microseconds) and (version, time) of the new model.
+pub fn train_for_classes(
+    rows: &[Sample],
+    settings: &TrainSettings,
+    class_borders_us: [f64; 3],
+    champion: Option<&CostModel>,
+    stamp: (u64, Timestamp),
+) -> Result<CostModel, TrainError> {
+    let fit = |features: &[&Features], logs: &[f32], borders: [f64; 3]| {
+        let boosting = BoostSettings {
+            trees: settings.trees,
+            depth: settings.depth.clamp(1, MAX_DEPTH),
+            learning_rate: settings.learning_rate as f32,
+            seed: settings.seed,
+            log_borders: borders.map(|border| border.ln() as f32),
+        };
+        Ok(Fitted { forest: boost(features, logs, &boosting), all_heads: true })
+    };
+    train_with(&fit, rows, settings, class_borders_us, champion, stamp)
+}
+
+/// Trains by any method that makes trees.
+pub(crate) fn train_with(
+    fit: &Fit<'_>,
+    rows: &[Sample],
+    settings: &TrainSettings,
+    class_borders_us: [f64; 3],
+    champion: Option<&CostModel>,
+    (version, now): (u64, Timestamp),
 ) -> Result<CostModel, TrainError> {
     let usable: Vec<&Sample> = rows.iter().filter(|row| is_usable(row)).collect();
     let usable = &usable[usable.len().saturating_sub(settings.max_rows)..];
@@ -111,106 +139,71 @@ pub fn train(
         return Err(TrainError::TooFewRows { have: usable.len(), need });
     }
     let (learned, judged) = usable.split_at(usable.len() - usable.len() / 10);
-
-    let (forest, flattening_error) = fit(learned, judged, settings)?;
-    let log_rmse = log_rmse(judged, |features| forest.sum(features));
-    let key_mean_log_rmse = self::log_rmse(judged, Features::key_mean_log);
-    let route_mean_log_rmse = self::log_rmse(judged, Features::route_mean_log);
-    let champions = champion.map(|champion| self::log_rmse(judged, |features| champion.log_work(features)));
-    let rivals = [
-        ("the per-key running mean", Some(key_mean_log_rmse)),
-        ("the route's running mean", Some(route_mean_log_rmse)),
-        ("the serving model", champions.map(|rmse| rmse * CHAMPION_TOLERANCE)),
-    ];
-    for (rival, best) in rivals {
-        // A rival that answers nonsense (NaN) is no rival; a candidate that does never wins.
-        if let Some(best) = best.filter(|best| !best.is_nan() && (log_rmse.is_nan() || log_rmse > *best)) {
-            return Err(TrainError::NotBetter { rival, candidate: log_rmse, best });
-        }
+    let features: Vec<&Features> = learned.iter().map(|row| &row.features).collect();
+    let logs = winsorised(learned);
+    let fitted = guarded(|| fit(&features, &logs, class_borders_us))?;
+    if !fitted.forest.is_sound() {
+        return Err(TrainError::Failed("a leaf or threshold is not a number".into()));
     }
-
-    let (corrections, coverage) = corrections(&forest, learned, judged);
-    let card = ModelCard {
+    let mut card = ModelCard {
         version,
         trained_at_us: now.as_us(),
         rows: learned.len(),
         trees: settings.trees,
         depth: settings.depth.clamp(1, MAX_DEPTH),
-        log_rmse,
-        key_mean_log_rmse,
-        route_mean_log_rmse,
-        coverage,
-        flattening_error,
+        class_borders_us,
+        rows_from_us: usable[0].at.as_us(),
+        rows_to_us: usable[usable.len() - 1].at.as_us(),
+        ..ModelCard::default()
     };
-    Ok(CostModel::new(forest, corrections, card))
+    let candidate = CostModel::new(fitted.forest, fitted.all_heads, ModelCard::default());
+    examine(&candidate, learned, judged, &mut card);
+    let champion = champion.map(|champion| log_rmse(judged, |features| champion.log_work(features)));
+    let rivals = [
+        ("the per-key running mean", Some(card.key_mean_log_rmse)),
+        ("the route's running mean", Some(card.route_mean_log_rmse)),
+        ("the serving model", champion.map(|rmse| rmse * CHAMPION_TOLERANCE)),
+    ];
+    for (rival, best) in rivals {
+        // A rival that answers nonsense (NaN) is no rival; a candidate that does never wins.
+        let wins = |best: f64| !best.is_nan() && (card.log_rmse.is_nan() || card.log_rmse > best);
+        if let Some(best) = best.filter(|&best| wins(best)) {
+            return Err(TrainError::NotBetter { rival, candidate: card.log_rmse, best });
+        }
+    }
+    Ok(candidate.with_card(card))
+}
+
+/// Class borders of these rows: 50th, 80th and 95th percentile as the moving histogram has them.
+fn borders_of(rows: &[Sample]) -> [f64; 3] {
+    let classes = CostClasses::new();
+    for row in rows.iter().filter(|row| is_usable(row)) {
+        classes.observe(row.work_us.ln() as f32);
+    }
+    classes.borders_us()
 }
 
 fn is_usable(row: &Sample) -> bool {
-    row.work_us.is_finite() && row.work_us > 0.0 && row.features.0.iter().all(|feature| feature.is_finite())
+    row.work_us.is_finite() && row.work_us > 0.0 && row.features.is_sound()
 }
 
-/// Fits and flattens; also the largest difference between the flat trees and the library on the judged rows.
-fn fit(
-    learned: &[&Sample],
-    judged: &[&Sample],
-    settings: &TrainSettings,
-) -> Result<(Forest, f64), TrainError> {
-    let depth = settings.depth.clamp(1, MAX_DEPTH);
-    let targets = winsorised(learned);
-    let base = targets.iter().sum::<f64>() / targets.len() as f64;
-    let parameters = XGRegressorParameters::default()
-        .with_n_estimators(settings.trees)
-        .with_max_depth(depth as u16)
-        .with_learning_rate(settings.learning_rate)
-        .with_min_child_weight(MIN_LEAF_ROWS)
-        .with_base_score(base)
-        .with_subsample(SUBSAMPLE)
-        .with_seed(settings.seed);
-    let x = matrix(learned)?;
-    let regressor: Regressor = guarded(|| XGRegressor::fit(&x, &targets, parameters))?;
-    let forest = flatten(&regressor, base, settings.learning_rate, depth).map_err(TrainError::Library)?;
-
-    let judged_x = matrix(judged)?;
-    let answers = guarded(|| regressor.predict(&judged_x))?;
-    let differences = judged.iter().zip(&answers).map(|(row, &theirs)| {
-        let difference = f64::from(forest.sum(&row.features)) - f64::from(theirs);
-        if difference.is_nan() { f64::INFINITY } else { difference.abs() }
-    });
-    let difference = differences.fold(0.0, f64::max);
-    if difference > FLATTENING_TOLERANCE {
-        return Err(TrainError::Flattening { difference });
-    }
-    Ok((forest, difference))
-}
-
-/// Calls the library so that its errors and its panics come back as errors.
-fn guarded<T>(call: impl FnOnce() -> Result<T, smartcore::error::Failed>) -> Result<T, TrainError> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|failed| TrainError::Library(failed.to_string())),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(TrainError::Library(format!("the library panicked: {text}")))
-        }
-    }
-}
-
-/// Features by column, as the library's search runs over one column at a time.
-fn matrix(rows: &[&Sample]) -> Result<DenseMatrix<f32>, TrainError> {
-    let columns = (0..FEATURES).flat_map(|column| rows.iter().map(move |row| row.features.0[column]));
-    DenseMatrix::new(rows.len(), FEATURES, columns.collect(), true)
-        .map_err(|failed| TrainError::Library(failed.to_string()))
+/// Calls what may panic so that a panic comes back as an error.
+pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T, TrainError>) -> Result<T, TrainError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(TrainError::Failed(format!("panicked: {text}")))
+    })
 }
 
 /// ln cost with its outermost thousandths drawn in.
-fn winsorised(rows: &[&Sample]) -> Vec<f64> {
-    let mut targets: Vec<f64> = rows.iter().map(|row| row.work_us.ln()).collect();
+fn winsorised(rows: &[&Sample]) -> Vec<f32> {
+    let targets: Vec<f64> = rows.iter().map(|row| row.work_us.ln()).collect();
     let mut sorted = targets.clone();
     sorted.sort_unstable_by(f64::total_cmp);
     let tail = (sorted.len() as f64 * WINSOR_TAIL) as usize;
     let (low, high) = (sorted[tail] - WINSOR_MARGIN, sorted[sorted.len() - 1 - tail] + WINSOR_MARGIN);
-    targets.iter_mut().for_each(|target| *target = target.clamp(low, high));
-    targets
+    targets.iter().map(|target| target.clamp(low, high) as f32).collect()
 }
 
 fn log_rmse(rows: &[&Sample], answer: impl Fn(&Features) -> f32) -> f64 {
@@ -218,59 +211,31 @@ fn log_rmse(rows: &[&Sample], answer: impl Fn(&Features) -> f32) -> f64 {
     (squares.sum::<f64>() / rows.len() as f64).sqrt()
 }
 
-/// Sums behind a correction.
-#[derive(Clone, Copy, Default)]
-struct Residuals {
-    rows: f64,
-    work: f64,
-    answered: f64,
-    deviation: f64,
-}
-
-impl Residuals {
-    fn add(&mut self, row: &Sample, log_answer: f32) {
-        self.rows += 1.0;
-        self.work += row.work_us;
-        self.answered += f64::from(log_answer).exp();
-        self.deviation += (row.work_us.ln() - f64::from(log_answer)).abs();
-    }
-
-    /// Ratio of sums and mean deviation, drawn towards `prior` as if it had been seen in some more rows.
-    fn correction(&self, prior: Correction) -> Correction {
-        let pseudo = CORRECTION_PRIOR * self.answered / self.rows.max(1.0);
-        let smear = (self.work + pseudo * f64::from(prior.smear)) / (self.answered + pseudo);
-        let spread =
-            (self.deviation + CORRECTION_PRIOR * f64::from(prior.spread)) / (self.rows + CORRECTION_PRIOR);
-        Correction { smear: smear as f32, spread: spread as f32 }
-    }
-}
-
-/// Corrections per route, and the coverage of the interval on the judged rows while its scale was tracked.
-fn corrections(forest: &Forest, learned: &[&Sample], judged: &[&Sample]) -> (Corrections, f64) {
-    let mut all = Residuals::default();
-    let mut by_route: BTreeMap<u64, Residuals> = BTreeMap::new();
-    for row in learned.iter().chain(judged) {
-        let answer = forest.sum(&row.features);
-        all.add(row, answer);
-        by_route.entry(row.query.route_key).or_default().add(row, answer);
-    }
-    let none = Correction { smear: 1.0, spread: (all.deviation / all.rows) as f32 };
-    let overall = all.correction(none);
-    let routes: Vec<(u64, Correction)> =
-        by_route.iter().take(MAX_ROUTES).map(|(&key, sums)| (key, sums.correction(overall))).collect();
-
-    let spread_of = |key: u64| match routes.binary_search_by_key(&key, |entry| entry.0) {
-        Ok(at) => routes[at].1.spread,
-        Err(_) => overall.spread,
-    };
+/// Writes to the card how good the candidate is on the judged rows; its interval's scale is tracked through them as
+/// it would be live.
+fn examine(candidate: &CostModel, learned: &[&Sample], judged: &[&Sample], card: &mut ModelCard) {
+    card.log_rmse = log_rmse(judged, |features| candidate.log_work(features));
+    card.key_mean_log_rmse = log_rmse(judged, Features::key_mean_log);
+    card.route_mean_log_rmse = log_rmse(judged, Features::route_mean_log);
+    let deviation = |row: &&Sample| (row.work_us.ln() as f32 - candidate.log_work(&row.features)).abs();
+    let spread = learned.iter().map(deviation).sum::<f32>() / learned.len() as f32;
     let mut scale = interval::NORMAL_SCALE;
-    let mut covered = 0usize;
+    let (mut covered, mut right, mut right_by_key) = (0usize, 0usize, 0usize);
+    let (mut expected, mut actual) = (0.0, 0.0);
     for row in judged {
-        let deviation = (row.work_us.ln() as f32 - forest.sum(&row.features)).abs();
-        let missed = deviation > scale * spread_of(row.query.route_key).max(interval::LEAST_SPREAD);
+        let missed = deviation(row) > scale * spread.max(interval::LEAST_SPREAD);
         covered += usize::from(!missed);
         scale = interval::tracked(scale, missed);
+        let answer = candidate.answer(&row.features);
+        let class = CostClass::between(card.class_borders_us, row.work_us);
+        right += usize::from(likeliest_class(answer.above) == class);
+        right_by_key += usize::from(likeliest_class(row.features.shares_above()) == class);
+        expected += f64::from(answer.mean_log).exp();
+        actual += row.work_us;
     }
-    let coverage = covered as f64 / judged.len() as f64;
-    (Corrections { routes, overall, scale }, coverage)
+    let share = |count: usize| count as f64 / judged.len() as f64;
+    card.coverage = share(covered);
+    card.class_accuracy = share(right);
+    card.key_class_accuracy = share(right_by_key);
+    card.sum_ratio = expected / actual;
 }

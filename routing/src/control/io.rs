@@ -161,6 +161,8 @@ pub struct TrainJob {
     pub rows: Vec<Sample>,
     /// How.
     pub settings: TrainSettings,
+    /// Upper ends of light, medium and heavy, microseconds.
+    pub class_borders_us: [f64; 3],
     /// The serving model.
     pub champion: Option<Arc<CostModel>>,
     /// Number of the new one.
@@ -181,12 +183,12 @@ impl TrainJob {
     /// Does the work, wherever the caller likes.
     pub fn run(self) -> Input {
         let champion = self.champion.as_deref();
-        let result = foretide_predictor::cost::trainer::train(
+        let result = foretide_predictor::cost::trainer::train_for_classes(
             &self.rows,
             &self.settings,
+            self.class_borders_us,
             champion,
-            self.version,
-            self.now,
+            (self.version, self.now),
         );
         Input::Trained { result: result.map(Box::new).map_err(|error| error.to_string()) }
     }

@@ -9,13 +9,13 @@
 //! thousand samples a second. Above [`PER_TICK`] a tick only every n-th request is learned from, n by the tick before:
 //! evenly, because any rule that looks at the cost (all the heavy ones, say) would bias every mean.
 //!
-//! Only what ended in order teaches costs: a failed or abandoned try was cut short, and its cost is not known
-//! (censored), only that the instance failed. Skill is counted in log cost, where a factor of two too high is as wrong
+//! Only what ended in order teaches costs in full: of a failed or abandoned try only a part is known (censored). It
+//! teaches where that part is already more than was expected, else it is dropped and counted. Skill is counted in log cost, where a factor of two too high is as wrong
 //! as one too low, against the running mean of the route.
 use crate::observe::{Observation, Outcome};
-use foretide_predictor::cost::query::{CostBasis, CostClass, CostEstimate};
+use foretide_predictor::cost::query::{CostBasis, CostClass};
 use foretide_predictor::cost::reservoir::{Reservoir, Sample};
-use foretide_predictor::cost::table::KeyTable;
+use foretide_predictor::cost::table::{KeyTable, Measured};
 use foretide_predictor::estimate::Estimate;
 use foretide_predictor::peers::PeerTable;
 use foretide_predictor::scorecard::Scorecard;
@@ -110,11 +110,12 @@ impl Learning {
             Outcome::Ok if !seen.retried && seen.attained_us.is_finite() && seen.attained_us > 0.0 => {}
             Outcome::ProducerError | Outcome::ProducerUnreachable => {
                 self.peers.observe(consumer, instance, 0.0, true, now);
-                return Lesson::default();
+                return self.cut_short(seen, rho, now);
             }
-            Outcome::Ok | Outcome::ClientGone => return Lesson::default(),
+            Outcome::Ok | Outcome::ClientGone => return self.cut_short(seen, rho, now),
         }
-        let estimate = seen.decision.prediction.estimate;
+        let prediction = &seen.decision.prediction;
+        let estimate = prediction.estimate;
         let speed_residual = (seen.attained_us / estimate.work_us.mean()).ln();
         if speed_residual.is_finite() {
             let residual = (speed_residual - rho).clamp(-MOST_RESIDUAL, MOST_RESIDUAL);
@@ -123,21 +124,35 @@ impl Learning {
             self.peers.observe(consumer, instance, residual, false, now);
         }
         let work_us = at_speed_1(seen.attained_us, rho);
-        self.judge(seen, &estimate, work_us);
-        self.costs.observe(&seen.query, work_us, now);
-        let features = seen.decision.prediction.features;
-        self.reservoir.push(Sample { at: seen.arrived_at, query: seen.query, features, work_us });
-        self.learned += 1;
+        self.score(seen, work_us);
+        let measured = Measured { work_us, bytes: None, censored: false };
+        self.costs.complete(&seen.query, prediction, &measured, now);
+        self.keep(seen, work_us);
         // Against a guess no speed can be measured: the first requests would call their instance slow.
         let guessed = matches!(estimate.basis, CostBasis::Prior | CostBasis::GlobalMean);
         let residual = Some(speed_residual).filter(|value| value.is_finite() && !guessed);
         Lesson { work_us: Some(work_us), speed_residual: residual }
     }
 
-    fn judge(&mut self, seen: &Observation, estimate: &CostEstimate, work_us: f64) {
-        self.costs.judge(estimate, work_us);
+    /// A try that did not end in order: its cost is at least what it attained.
+    fn cut_short(&mut self, seen: &Observation, rho: f64, now: Timestamp) -> Lesson {
+        let work_us = at_speed_1(seen.attained_us, rho);
+        let measured = Measured { work_us, bytes: None, censored: true };
+        if self.costs.complete(&seen.query, &seen.decision.prediction, &measured, now) {
+            self.keep(seen, work_us);
+        }
+        Lesson::default()
+    }
+
+    fn keep(&mut self, seen: &Observation, work_us: f64) {
+        let features = seen.decision.prediction.features;
+        self.reservoir.push(Sample { at: seen.arrived_at, query: seen.query, features, work_us });
+        self.learned += 1;
+    }
+
+    fn score(&mut self, seen: &Observation, work_us: f64) {
         let log = |value: f64| value.max(1e-3).ln();
-        let work = estimate.work_us;
+        let work = seen.decision.prediction.estimate.work_us;
         let naive = f64::from(seen.decision.prediction.features.route_mean_log());
         if let Some(predicted) = Estimate::new(log(work.mean()), log(work.low()), log(work.high())) {
             self.cost_card.observe(predicted, log(work_us), naive);

@@ -125,6 +125,8 @@ impl Training {
             seed: hash::pair(seed, self.version),
         };
         let rows = learning.reservoir.rows();
-        Some(TrainJob { rows, settings, champion: self.model.clone(), version: self.version, now })
+        let class_borders_us = learning.costs.class_borders_us();
+        let champion = self.model.clone();
+        Some(TrainJob { rows, settings, class_borders_us, champion, version: self.version, now })
     }
 }

@@ -25,7 +25,7 @@ use crate::cost::model::{CostModel, ModelCard};
 use crate::cost::query::{CostBasis, CostClass, CostQuery};
 use crate::cost::reservoir::{Reservoir, Sample};
 use crate::cost::table::KeyTable;
-use crate::cost::trainer::{TrainSettings, train};
+use crate::cost::trainer::{TrainSettings, train_for_classes};
 use crate::time::Timestamp;
 
 /// One finished request of the past.
@@ -127,7 +127,7 @@ impl Default for BacktestSettings {
     fn default() -> Self {
         Self {
             learn_share: 0.6,
-            key_cells: 4_096,
+            key_cells: 16_384,
             reservoir_rows: 20_000,
             retrain_rows: 1_000,
             retrain_every: Duration::ZERO,
@@ -236,7 +236,7 @@ impl<'a> Run<'a> {
     }
 
     fn learn(&mut self, at: Timestamp, row: &BacktestRow, pending: &Pending) {
-        self.table.judge(&pending.prediction.estimate, row.cost);
+        self.table.judge(&row.query, &pending.prediction, row.cost);
         self.table.observe(&row.query, row.cost, at);
         let features = pending.prediction.features;
         self.reservoir.push(Sample { at: row.arrival, query: row.query, features, work_us: row.cost });
@@ -253,7 +253,9 @@ impl<'a> Run<'a> {
         self.last_training = now;
         self.version += 1;
         let rows = self.reservoir.rows();
-        match train(&rows, &self.settings.train, self.model.as_ref(), self.version, now) {
+        let borders = self.table.class_borders_us();
+        let stamp = (self.version, now);
+        match train_for_classes(&rows, &self.settings.train, borders, self.model.as_ref(), stamp) {
             Ok(model) => {
                 self.model = Some(model);
                 self.trained += 1;
@@ -267,7 +269,9 @@ impl<'a> Run<'a> {
         self.known.sort_unstable_by(f64::total_cmp);
         let last = self.known.len().saturating_sub(1);
         let quantile = |share: f64| self.known.get((last as f64 * share) as usize).copied().unwrap_or(0.0);
-        self.borders = Some([0.50, 0.80, 0.95].map(quantile));
+        let borders = [0.50, 0.80, 0.95].map(quantile);
+        self.table.pin_class_borders(borders);
+        self.borders = Some(borders);
         self.known = Vec::new();
         self.train(now);
     }
@@ -286,7 +290,8 @@ impl<'a> Run<'a> {
         scored: bool,
         on_scored: &mut impl FnMut(&ScoredRow),
     ) {
-        let prediction = predict(&self.table, self.model.as_ref(), &row.query, row.arrival);
+        let query = CostQuery { in_flight: self.due.len() as f32, ..row.query };
+        let prediction = predict(&self.table, self.model.as_ref(), &query, row.arrival);
         let references = self.references.answer(&row.query);
         if scored {
             let line = self.scored_row(index, row, &prediction);
@@ -307,7 +312,7 @@ impl<'a> Run<'a> {
             log_mean: prediction.log_mean,
             lo90: work.low(),
             hi90: work.high(),
-            class: self.class_of(prediction.log_mean.exp()),
+            class: prediction.estimate.class,
         };
         let actual_class = self.class_of(row.cost);
         ScoredRow { row: index, actual: row.cost, answer, actual_class, basis: prediction.estimate.basis }

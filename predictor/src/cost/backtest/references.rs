@@ -3,10 +3,11 @@
 //! - global mean: running mean of ln cost, and of cost;
 //! - route mean: the same per route, drawn to the global one as if that had been seen five times;
 //! - shrunk EWMA: moving average (0.1) per route and source, drawn to the route's mean with the same weight;
-//! - parameter-key mean: running mean per route and parameters (numbers by powers of two), drawn to the route's.
+//! - parameter-key mean: running mean per route and parameters (numbers by powers of two), drawn to the route's;
+//! - fine parameter-key mean: the same with numbers by eighths of these, drawn to the coarse one.
 //!
 //! Their intervals are one quantile tracker over one scale, their classes the class of `exp(answer)`. Beside them, class
-//! histograms: the most frequent class per parameter key and per (route, source), drawn to the route's histogram.
+//! histograms: the most frequent class per parameter key (coarse and fine) and per (route, source), drawn to the route's histogram.
 //! Unbounded maps: these references need not survive abuse.
 
 use std::collections::BTreeMap;
@@ -91,8 +92,14 @@ impl Rival {
     }
 }
 
-const RIVALS: [&str; 4] = ["global mean", "route mean", "shrunk route+source EWMA", "parameter-key mean"];
-const HISTOGRAMS: [&str; 2] = ["parameter key", "route+source"];
+const RIVALS: [&str; 5] = [
+    "global mean",
+    "route mean",
+    "shrunk route+source EWMA",
+    "parameter-key mean",
+    "fine parameter-key mean",
+];
+const HISTOGRAMS: [&str; 3] = ["parameter key", "fine parameter key", "route+source"];
 
 /// What the references answered about one request; keep it until the label comes.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +116,7 @@ pub(crate) struct References {
     routes: BTreeMap<u64, Average>,
     sources: BTreeMap<u64, Average>,
     parameters: BTreeMap<u64, Average>,
+    fine: BTreeMap<u64, Average>,
     rivals: [Rival; RIVALS.len()],
     histograms: BTreeMap<u64, [f64; 4]>,
     scored: usize,
@@ -122,6 +130,7 @@ impl References {
             routes: BTreeMap::new(),
             sources: BTreeMap::new(),
             parameters: BTreeMap::new(),
+            fine: BTreeMap::new(),
             rivals: RIVALS.map(Rival::new),
             histograms: BTreeMap::new(),
             scored: 0,
@@ -135,8 +144,9 @@ impl References {
         let route = of(&self.routes, query.route_key).under(self.global);
         let source = of(&self.sources, source_key(query)).under(route);
         let parameters = of(&self.parameters, query.parameter_key()).under(route);
+        let fine = of(&self.fine, query.fine_parameter_key()).under(parameters);
         ReferenceAnswers {
-            averages: [self.global, route, source, parameters],
+            averages: [self.global, route, source, parameters, fine],
             half_widths: std::array::from_fn(|i| self.rivals[i].half_width()),
             classes: histogram_keys(query).map(|key| self.likeliest(key, query.route_key)),
         }
@@ -182,12 +192,13 @@ impl References {
         self.routes.entry(query.route_key).or_default().add(cost, 0.0);
         self.sources.entry(source_key(query)).or_default().add(cost, EWMA_RATE);
         self.parameters.entry(query.parameter_key()).or_default().add(cost, 0.0);
+        self.fine.entry(query.fine_parameter_key()).or_default().add(cost, 0.0);
         for key in histogram_keys(query).into_iter().chain([query.route_key]) {
             self.histograms.entry(key).or_default()[class as usize] += 1.0;
         }
     }
 
-    /// Scores of the four rivals.
+    /// Scores of the rivals.
     pub(crate) fn scores(&self) -> Vec<ReferenceScores> {
         let scores =
             |rival: &Rival| ReferenceScores { name: rival.name.to_owned(), scores: rival.sums.scores() };
@@ -220,5 +231,6 @@ fn source_key(query: &CostQuery) -> u64 {
 
 /// Distinct first halves keep the kinds of keys apart.
 fn histogram_keys(query: &CostQuery) -> [u64; HISTOGRAMS.len()] {
-    [hash::pair(1, query.parameter_key()), hash::pair(2, source_key(query))]
+    let keys = [query.parameter_key(), query.fine_parameter_key(), source_key(query)];
+    std::array::from_fn(|i| hash::pair(i as u64, keys[i]))
 }

@@ -1,0 +1,82 @@
+//! Natural logarithm and exponential for the hot path: no table, no call, a few nanoseconds less than the exact ones.
+//!
+//! Errors, over all positive normal numbers and all exponents in [-87, 88]: below 2e-7 absolute for [`ln`] (or 2e-7 of the
+//! result where that is larger), below 3e-7 of the result for [`exp`]; the tests hold them. Costs are measured to per
+//! cents, so nothing can be told apart by such errors.
+
+/// Upper part of ln 2, exact in few bits, so that `n · LN2_HIGH` is exact for every exponent.
+const LN2_HIGH: f32 = 0.693_359_4;
+/// The rest of ln 2.
+const LN2_LOW: f32 = -2.121_944_4e-4;
+/// 1.5 · 2^23: adding it to a small number rounds that to an integer, kept in the lowest bits.
+const ROUNDING: f32 = 12_582_912.0;
+
+/// ln of a positive number; below the smallest normal number and for NaN: that of the smallest normal number.
+///
+/// `x = 2^e · m` with m in [√½, √2), `ln m = 2 artanh((m - 1) / (m + 1))`.
+pub(crate) fn ln(x: f32) -> f32 {
+    let x = x.max(f32::MIN_POSITIVE);
+    // Subtracting the bits of √½ moves the exponent's border from 1 to √½.
+    let above = x.to_bits().wrapping_sub(std::f32::consts::FRAC_1_SQRT_2.to_bits());
+    let exponent = (above as i32) >> 23;
+    let m = f32::from_bits(x.to_bits().wrapping_sub((exponent as u32) << 23));
+    let s = (m - 1.0) / (m + 1.0);
+    let t = s * s;
+    let series = s * (2.0 + t * (0.666_666_7 + t * (0.4 + t * (0.285_714_3 + t * 0.222_222_2))));
+    let e = exponent as f32;
+    e * LN2_HIGH + (series + e * LN2_LOW)
+}
+
+/// ln(1 + x) for x >= 0, absolute error as of [`ln`]; NaN and negative numbers count as 0.
+pub(crate) fn ln_1p(x: f32) -> f32 {
+    ln(1.0 + x.max(0.0))
+}
+
+/// e^x, for x drawn into [-87, 88]; NaN counts as -87.
+///
+/// `x = n · ln 2 + r` with |r| <= ln 2 / 2, Taylor's series of e^r to the sixth power.
+pub(crate) fn exp(x: f32) -> f32 {
+    // NaN compares false.
+    let x = if x > -87.0 { x.min(88.0) } else { -87.0 };
+    let n = (x * std::f32::consts::LOG2_E + ROUNDING) - ROUNDING;
+    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    let high = 0.166_666_67 + r * (0.041_666_668 + r * (0.008_333_334 + r * 0.001_388_888_9));
+    let series = 1.0 + r * (1.0 + r * (0.5 + r * high));
+    series * f32::from_bits(((n as i32 + 127) as u32) << 23)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+        #[test]
+        fn logarithms_are_as_exact_as_said(x in (f32::MIN_POSITIVE..1e30f32, -30f32..30.0)) {
+            for x in [x.0, x.1.exp(), 1.0 + x.1 * 1e-3] {
+                let exact = f64::from(x).ln();
+                prop_assert!((f64::from(ln(x)) - exact).abs() < 2e-7 * exact.abs().max(1.0), "{x}: {}", ln(x));
+            }
+        }
+
+        #[test]
+        fn exponentials_are_as_exact_as_said(x in -87f32..88.0) {
+            let exact = f64::from(x).exp();
+            prop_assert!((f64::from(exp(x)) / exact - 1.0).abs() < 3e-7, "{x}: {}", exp(x));
+        }
+
+        #[test]
+        fn no_number_gives_anything_but_a_finite_answer(x in any::<f32>()) {
+            prop_assert!(ln(x).is_finite() || x == f32::INFINITY);
+            prop_assert!(ln_1p(x).is_finite() || x == f32::INFINITY);
+            prop_assert!(exp(x).is_finite() && exp(x) > 0.0);
+        }
+    }
+
+    #[test]
+    fn whole_numbers() {
+        assert_eq!((ln(1.0), exp(0.0), ln_1p(f32::NAN)), (0.0, 1.0, 0.0));
+        assert!(ln(f32::INFINITY) > 88.0 && exp(f32::NAN) < 1e-37);
+    }
+}
