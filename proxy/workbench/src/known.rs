@@ -11,11 +11,12 @@ pub enum Known {
     WithResponse,
 }
 
-/// Words in the names of fields that only the response can fill.
-const LATE: [&str; 18] = [
-    "status", "response", "duration", "dur", "latency", "elapsed", "took", "sent", "upstream", "measured",
-    "outcome", "flags", "tries", "retries", "bytes", "size", "end", "error",
-];
+/// Words in names that only the response can fill, wherever they stand.
+const LATE: [&str; 9] =
+    ["status", "response", "duration", "dur", "latency", "elapsed", "took", "upstream", "measured"];
+/// Words that mean the response in a log, and may mean anything in a table.
+const LATE_IN_LOGS: [&str; 9] =
+    ["sent", "outcome", "flags", "tries", "retries", "bytes", "size", "end", "error"];
 /// Words that tell of the request all the same: `bytes_received`, `predicted_duration`.
 const EARLY: [&str; 5] = ["received", "length", "predicted", "referer", "agent"];
 /// Words that change a quantity's unit or shape, not what it is about.
@@ -48,11 +49,11 @@ const CLOTHES: [&str; 26] = [
     "rounded",
 ];
 
-/// When a log's field of this name is usually known.
-pub fn known_by_name(name: &str) -> Known {
+/// When a column of this name is usually known; `in_log`: its name was given by a server, not by whoever made the table.
+pub fn known_by_name(name: &str, in_log: bool) -> Known {
     let words = words(name);
     let holds = |some: &[&str]| some.iter().any(|word| words.contains(*word));
-    let late = holds(&LATE) || name == "request_time";
+    let late = holds(&LATE) || (in_log && (holds(&LATE_IN_LOGS) || name == "request_time"));
     let asked = name.starts_with("query.");
     if late && !asked && !holds(&EARLY) { Known::WithResponse } else { Known::OnArrival }
 }
@@ -91,7 +92,7 @@ mod tests {
         for name in
             ["status", "bytes_sent", "upstream_ms", "measured_ms", "responseFlags", "request_time", "end_us"]
         {
-            assert_eq!(known_by_name(name), Known::WithResponse, "{name}");
+            assert_eq!(known_by_name(name, true), Known::WithResponse, "{name}");
         }
         for name in [
             "bytes_received",
@@ -102,8 +103,14 @@ mod tests {
             "query.size",
             "user_agent",
         ] {
-            assert_eq!(known_by_name(name), Known::OnArrival, "{name}");
+            assert_eq!(known_by_name(name, true), Known::OnArrival, "{name}");
         }
+    }
+
+    #[test]
+    fn tables_are_given_the_benefit_of_the_doubt() {
+        assert_eq!(known_by_name("size", false), Known::OnArrival);
+        assert_eq!(known_by_name("http_status", false), Known::WithResponse);
     }
 
     #[test]

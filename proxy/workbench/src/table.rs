@@ -83,7 +83,7 @@ impl Table {
         let mut table = Self::default();
         for name in names {
             table.places.entry(name.to_owned()).or_insert(table.columns.len());
-            table.columns.push(Column::new(name, Known::OnArrival, 0));
+            table.columns.push(Column::new(name, known_by_name(name, false), 0));
         }
         table
     }
@@ -164,7 +164,7 @@ impl Table {
         }
         (self.columns.len() < MOST_COLUMNS).then(|| {
             self.places.insert(field.name.clone(), self.columns.len());
-            self.columns.push(Column::new(&field.name, known_by_name(&field.name), row));
+            self.columns.push(Column::new(&field.name, known_by_name(&field.name, true), row));
             self.columns.len() - 1
         })
     }

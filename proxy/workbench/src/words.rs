@@ -137,7 +137,7 @@ pub(crate) fn meaning(report: &BacktestReport) -> Vec<String> {
         }
         None => {}
     }
-    lines.push(format!("A typical prediction is off by a factor of {:.2}.", own.exp()));
+    lines.push(format!("A prediction is off by a factor of {:.2} (root mean square).", own.exp()));
     if let (Some(ratio), Some(wape)) = (ours.sum_ratio, ours.wape_100) {
         lines.push(format!(
             "Totals: {:+.1} % over the whole; over 100 requests, which is what a load score feels, off by {:.1} %.",
