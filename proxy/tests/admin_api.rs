@@ -138,8 +138,12 @@ async fn the_report_is_shown_part_by_part() {
 async fn a_decision_comes_from_the_report_or_from_the_control_loop_or_is_forgotten() {
     let mut admin = start().await;
     let newest = support::report(128).routing_decisions[0].id;
-    let shown = admin.get(&format!("/api/v1/decisions/{newest}?kind=routing")).await.json();
-    assert_eq!(shown["routing"]["id"], newest);
+    let line = format!("GET /api/v1/decisions/{newest}?kind=routing HTTP/1.1");
+    let request = format!("{line}\r\nhost: {}\r\nconnection: close\r\n\r\n", admin.address);
+    let shown = tokio::spawn(exchange(admin.address.clone(), request));
+    let Some(AdminCommand::RoutingDecision { reply, .. }) = admin.commands.recv().await else { panic!() };
+    reply.send(None).unwrap();
+    assert_eq!(shown.await.unwrap().json()["routing"]["id"], newest);
 
     let old = tokio::spawn(exchange(
         admin.address.clone(),

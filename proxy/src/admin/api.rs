@@ -178,10 +178,13 @@ pub(super) async fn decision(
     }
     let mut routing = None;
     if wants("routing") {
-        routing = report.routing_decisions.iter().find(|decision| decision.id == id).cloned();
-        if routing.is_none() {
-            routing = admin.ask(|reply| AdminCommand::RoutingDecision { id, reply }, PATIENCE).await?;
-        }
+        // The control loop also says what moved the prediction; the report stands in for one that is busy.
+        let asked = admin.ask(|reply| AdminCommand::RoutingDecision { id, reply }, PATIENCE).await;
+        let shown = report.routing_decisions.iter().find(|decision| decision.id == id).cloned();
+        routing = match (asked, shown) {
+            (Ok(Some(decision)), _) | (_, Some(decision)) => Some(decision),
+            (asked, None) => asked?,
+        };
     }
     let mut scaling = None;
     if wants("scaling") {

@@ -13,7 +13,7 @@ pub mod validate;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use foretide_workbench::command::{backtest, model, train};
+use foretide_workbench::command::{backtest, explain, model, train};
 
 /// Exit code for input that is wrong: configuration, scenario, arguments (clap uses the same).
 pub const BAD_INPUT: u8 = 2;
@@ -62,6 +62,8 @@ enum Command {
     Train(train::Args),
     /// Which cost model serves, which served before; put one to service, or take the last step back.
     Model(model::Args),
+    /// Why is a request predicted to cost what it is? Which features moved the prediction, from the saved state.
+    Explain(explain::Args),
     /// Ask a running Foretide whether it is ready; for containers. Exit code 1 if it is not.
     Healthcheck(healthcheck::Args),
 }
@@ -78,6 +80,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Replay(args) => replay::run(args),
         Command::Backtest(args) => backtest::run(args),
         Command::Train(args) => train::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Model(args) => model::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),
     };

@@ -4,7 +4,7 @@ use crate::foretide::{printed, run};
 use crate::ports;
 
 /// Commands with what their help must mention.
-const HELP: [(&str, &[&str]); 11] = [
+const HELP: [(&str, &[&str]); 12] = [
     ("run", &["--config", "--log-format", "--log-level", "SIGHUP", "SIGTERM"]),
     ("demo", &["--duration", "--headless", "--report", "--json", "--seed", "--rate", "--listen", "--admin"]),
     ("init", &["[FILE]", "--full"]),
@@ -17,6 +17,7 @@ const HELP: [(&str, &[&str]); 11] = [
     ),
     ("backtest", &["cost"]),
     ("train", &["--from", "--target", "--config", "--out", "--json", "history"]),
+    ("explain", &["--config", "--request", "--header", "--body", "--json"]),
     ("model", &["list", "show", "promote", "rollback"]),
     ("healthcheck", &["--admin", "--live"]),
 ];

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::client::eventually;
+use crate::client::{eventually, get};
 use crate::foretide::{Foretide, config, printed, run, write_config};
 use crate::producer::{Producer, endpoints};
 use crate::turn;
@@ -77,7 +77,22 @@ fn a_promoted_model_serves_at_once_where_foretide_runs() {
     assert!(model(&["show"]).contains(&format!("model {served} ")));
     assert!(model(&["list"]).contains("promoted by an operator"));
 
+    assert_eq!(get(foretide.proxy, "/?n=30").status, 200);
+    let decision = eventually("the decision is known", || {
+        let id = foretide.api("/api/v1/decisions?limit=1")["routing"][0]["id"].as_u64()?;
+        Some(foretide.api(&format!("/api/v1/decisions/{id}?kind=routing"))["routing"].clone())
+    });
+    let by_model = decision["predicted"]["basis"] == "model";
+    assert_eq!(decision["explanation"]["contributions"].is_array(), by_model, "{decision}");
+
     foretide.stop();
+    let arguments = ["explain", "--config", "known.toml", "--header", "x-tenant: t1", "--request"];
+    let output = run(folder.path(), &[&arguments[..], &["GET /anything?n=30"]].concat());
+    for words in ["route all", "named by the request", "what moved it", "the median predicted", "█"] {
+        assert!(printed(&output).contains(words), "{words} in {}", printed(&output));
+    }
+    let output = run(folder.path(), &[&arguments[..], &["nothing"]].concat());
+    assert_eq!(output.status.code(), Some(2), "{}", printed(&output));
     let list: Value = serde_json::from_str(&model(&["list", "--json"])).expect("JSON");
     assert_eq!(list["models"][0]["version"], 1, "kept at the last save: {list}");
     assert!(model(&["promote", "1"]).contains("takes effect at the next start"));

@@ -157,9 +157,9 @@ impl Controller {
         &self.table
     }
 
-    /// A routing decision of the last while, by id.
+    /// A routing decision of the last while, by id, with what moved its prediction.
     pub fn routing_decision(&self, id: u64) -> Option<RoutingDecisionReport> {
-        self.out.log.routing(id)
+        self.out.log.routing(id, |seen| self.training.explain(seen))
     }
 
     /// A scaling decision of the last while, by id.

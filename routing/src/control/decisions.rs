@@ -2,6 +2,7 @@
 use crate::control::report::{RoutingDecisionReport, ScalingDecisionReport};
 use crate::decide::Reason;
 use crate::observe::Observation;
+use foretide_predictor::cost::model::Explanation;
 use foretide_predictor::cost::query::{ABSENT, CostClass};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -58,9 +59,14 @@ impl DecisionLog {
         self.scaling.push_back(decision);
     }
 
-    /// A routing decision by id; the last try if it was tried again.
-    pub(crate) fn routing(&self, id: u64) -> Option<RoutingDecisionReport> {
-        self.routing.iter().rev().find(|entry| entry.seen.decision.id == id).map(RoutingEntry::report)
+    /// A routing decision by id, the last try if it was tried again, with what `explain` says of it.
+    pub(crate) fn routing(
+        &self,
+        id: u64,
+        explain: impl Fn(&Observation) -> Option<Explanation>,
+    ) -> Option<RoutingDecisionReport> {
+        let entry = self.routing.iter().rev().find(|entry| entry.seen.decision.id == id)?;
+        Some(RoutingDecisionReport { explanation: explain(&entry.seen), ..entry.report() })
     }
 
     /// A scaling decision by id.
@@ -103,6 +109,7 @@ impl RoutingEntry {
             numbers: seen.query.numbers.iter().copied().filter(|number| *number != ABSENT).collect(),
             outcome: seen.outcome,
             generation: decision.generation,
+            explanation: None,
         }
     }
 }

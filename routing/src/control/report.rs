@@ -5,7 +5,7 @@ use crate::observe::Outcome;
 use crate::settings::{Policy, ScalingMode};
 use crate::table::InstanceState;
 use foretide_predictor::blend::{LoadScore, TierSkills, TierWeights};
-use foretide_predictor::cost::model::ModelCard;
+use foretide_predictor::cost::model::{Explanation, ModelCard};
 use foretide_predictor::cost::query::{CostClass, CostEstimate};
 use foretide_predictor::forecast::fit::Forecast;
 use foretide_predictor::id::InstanceId;
@@ -167,6 +167,9 @@ pub struct RoutingDecisionReport {
     pub outcome: Outcome,
     /// Generation of the table.
     pub generation: u64,
+    /// What moved the prediction; only where a single decision is asked for, and while its model serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
 }
 
 /// One scaling decision with its inputs.

@@ -8,7 +8,7 @@ use crate::control::io::TrainJob;
 use crate::control::learning::Learning;
 use crate::observe::Observation;
 use crate::settings::LearningSettings;
-use foretide_predictor::cost::model::CostModel;
+use foretide_predictor::cost::model::{CostModel, Explanation};
 use foretide_predictor::cost::query::CostBasis;
 use foretide_predictor::cost::trainer::TrainSettings;
 use foretide_predictor::hash;
@@ -70,6 +70,14 @@ impl Training {
                 false
             }
         }
+    }
+
+    /// Which features moved a prediction of the serving model; `None`: another model made it, or none.
+    pub(crate) fn explain(&self, seen: &Observation) -> Option<Explanation> {
+        let prediction = &seen.decision.prediction;
+        let made_it = prediction.estimate.basis == CostBasis::Model
+            && seen.decision.generation >= self.since_generation;
+        self.model.as_ref().filter(|_| made_it).map(|model| model.explain(&prediction.features))
     }
 
     /// Counts an answer of the serving model; true: it was taken out of service.

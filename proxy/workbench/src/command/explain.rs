@@ -52,9 +52,9 @@ fn explain(args: &Args) -> anyhow::Result<()> {
     let settings = settings(&args.config)?;
     let request = Request::parse(&args.request, &args.headers, args.client).map_err(WorkbenchError::Rows)?;
     let routes = CompiledRoutes::compile(&settings.routing);
-    let mut facts = routes
-        .extract(&request)
-        .ok_or_else(|| WorkbenchError::Rows(format!("no route of {} takes this request", args.config.display())))?;
+    let mut facts = routes.extract(&request).ok_or_else(|| {
+        WorkbenchError::Rows(format!("no route of {} takes this request", args.config.display()))
+    })?;
     if let Some(body) = &args.body {
         routes.read_body(&mut facts, body.as_bytes());
     }
@@ -87,7 +87,10 @@ fn head(
     learned: &LearnedCosts,
 ) -> String {
     let (estimate, work) = (&prediction.estimate, &prediction.estimate.work_us);
-    let version = learned.model.as_ref().map_or("no model".to_owned(), |model| format!("model {}", model.card().version));
+    let version = learned
+        .model
+        .as_ref()
+        .map_or("no model".to_owned(), |model| format!("model {}", model.card().version));
     let named = if facts.consumer_named { "named by the request" } else { "told by its address" };
     format!(
         "route {}, consumer {:016x} ({named}), {version}\nexpected {}, 90 % between {} and {}; class {:?}, answered by {:?}\n\

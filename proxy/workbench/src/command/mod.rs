@@ -3,6 +3,7 @@
 mod admin;
 pub mod backtest;
 pub mod data;
+pub mod explain;
 pub mod model;
 pub mod train;
 
