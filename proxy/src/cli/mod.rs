@@ -7,13 +7,11 @@ pub mod logs;
 pub mod producer;
 pub mod replay;
 pub mod run;
-pub mod simulate;
-pub mod validate;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use foretide_workbench::command::{backtest, explain, model, train};
+use foretide_workbench::command::{backtest, explain, model, simulate, train, validate};
 
 /// Exit code for input that is wrong: configuration, scenario, arguments (clap uses the same).
 pub const BAD_INPUT: u8 = 2;

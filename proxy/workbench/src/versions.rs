@@ -1,7 +1,7 @@
 //! Models in the state directory: the last few that served, the one that an operator has promoted, what was decided.
 //!
 //! `models/VERSION.bin` holds a model that served, in the format of the learned state; the oldest go when there are more
-//! than [`KEPT`]. `models/promoted.bin` is put there by an operator, whole (written beside and renamed), and taken away
+//! than eight. `models/promoted.bin` is put there by an operator, whole (written beside and renamed), and taken away
 //! by the process that puts it to service: at once if asked, else at its next start. `models/decisions.jsonl` says which
 //! challengers took over and which were refused, and why. Losing any of these costs a choice, never the service.
 

@@ -5,7 +5,9 @@ pub mod backtest;
 pub mod data;
 pub mod explain;
 pub mod model;
+pub mod simulate;
 pub mod train;
+pub mod validate;
 
 use std::path::Path;
 use std::process::ExitCode;

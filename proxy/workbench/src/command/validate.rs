@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use foretide_conf::finding::{self, Finding};
 use foretide_conf::parse;
 
-use crate::cli::BAD_INPUT;
+use crate::command::BAD_INPUT;
 
 /// Arguments of `validate`.
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,7 @@ use foretide_conf::{finding, shipped};
 use foretide_loadtest::sim::contest::{self, Standing};
 use serde_json::json;
 
-use crate::cli::BAD_INPUT;
+use crate::command::BAD_INPUT;
 
 /// Arguments of `simulate`.
 #[derive(Debug, clap::Args)]
