@@ -10,7 +10,7 @@ use foretide_predictor::cost::estimator::predict;
 use foretide_predictor::cost::features::FEATURES;
 use foretide_predictor::cost::query::CostQuery;
 use foretide_predictor::cost::reservoir::Sample;
-use foretide_predictor::cost::table::KeyTable;
+use foretide_predictor::cost::table::{KeyTable, Measured};
 use foretide_predictor::cost::trainer::{TrainSettings, train};
 use foretide_predictor::hash;
 use foretide_predictor::id::RouteId;
@@ -67,6 +67,10 @@ fn main() {
     let answer = nanoseconds(&requests, |(query, _)| {
         black_box(predict(&table, Some(&model), black_box(query), now));
     });
+    let answered: Vec<_> = requests
+        .iter()
+        .map(|(query, work_us)| (*query, predict(&table, Some(&model), query, now), *work_us))
+        .collect();
     let features = nanoseconds(&requests, |(query, _)| {
         black_box(table.features(black_box(query), now));
     });
@@ -74,6 +78,19 @@ fn main() {
         black_box(model.log_work(black_box(&row.features)));
     });
     let observe = nanoseconds(&requests, |(query, work_us)| table.observe(black_box(query), *work_us, now));
+
+    let complete = nanoseconds(&answered, |(query, prediction, work_us)| {
+        let measured = Measured { work_us: *work_us, bytes: None, censored: false };
+        black_box(table.complete(black_box(query), prediction, &measured, now));
+    });
+    let full: Vec<Sample> = (0..20_000).map(|i| rows[i % rows.len()]).collect();
+    let training = TrainSettings { max_rows: full.len(), ..settings };
+    let retrain = (0..5).map(|_| {
+        let start = Instant::now();
+        black_box(train(&full, &training, None, 1, Timestamp::ZERO).ok());
+        start.elapsed().as_secs_f64() * 1e3
+    });
+    let retrain = retrain.fold(f64::INFINITY, f64::min);
 
     let cells = rows.iter().flat_map(|row| row.features.0).collect();
     let x = DenseMatrix::new(rows.len(), FEATURES, cells, false).expect("rows x features");
@@ -93,6 +110,10 @@ fn main() {
     });
     println!("predict (table, {TREES} trees of depth {DEPTH}, interval, class): {answer:.0} ns");
     println!("  of which features {features:.0} ns, trees {trees:.0} ns");
-    println!("observe: {observe:.0} ns");
+    println!("learn a cost: {observe:.0} ns, with its prediction judged: {complete:.0} ns");
+    println!(
+        "train {} rows of {FEATURES} features, {TREES} trees of depth {DEPTH}: {retrain:.0} ms",
+        full.len()
+    );
     println!("smartcore's predict of one row: {theirs:.0} ns, {:.1} times our trees", theirs / trees);
 }

@@ -9,8 +9,8 @@
 //! One writer, any number of readers, no lock: the fields are relaxed atomics and the tag is published last. A reader
 //! that overlaps an update may see some fields before and some after it, which moves one estimate by one observation.
 //! One observation moves a cell by a bounded amount: a label further from its mean than [`REACH`] spreads (and than a
-//! factor of 20) is drawn in, so who lies about a cost, or is unlucky once, does not own a mean. Where fewer than one label
-//! in five lies, the spread stays bounded too.
+//! factor of 12) is drawn in, so who lies about a cost, or is unlucky once, does not own a mean. Where fewer than one label
+//! in four lies, the spread stays bounded too.
 //! Known weakness: keys with equal tags share a cell (about one key in a million).
 
 use std::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
@@ -34,9 +34,9 @@ const SURVIVAL: f32 = 0.925_925_9;
 /// Ticks of 2^16 µs after which a cell counts as forgotten: ten minutes.
 const STALE_TICKS: u32 = 9_155;
 /// Labels further from the mean than this many spreads are drawn in ...
-const REACH: f32 = 5.0;
-/// ... unless they are within a factor of 20 of it.
-const LEAST_REACH: f32 = 3.0;
+const REACH: f32 = 4.0;
+/// ... unless they are within a factor of 12 of it.
+const LEAST_REACH: f32 = 2.5;
 /// Spread of log cost assumed for a key seen once: a factor of 1.6 either way.
 pub(crate) const FIRST_SPREAD: f32 = 0.5;
 

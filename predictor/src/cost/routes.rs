@@ -47,8 +47,8 @@ const PRIOR_WEIGHT: f32 = 30.0;
 const TIE: f32 = 1.01;
 /// Squared errors above this count as this: one absurd request must not decide who answers for a day.
 const MOST_SQUARE: f32 = 16.0;
-/// One request's cost counts as e^this (30) times the predicted one at most, in the smear.
-const LN_MOST_RATIO: f32 = 3.4;
+/// One request's cost counts as e^this (20) times the predicted one at most, in the smear.
+const LN_MOST_RATIO: f32 = 3.0;
 /// Smears are kept within these.
 const SMEARS: (f32, f32) = (0.05, 20.0);
 /// Page–Hinkley: drift that is let pass, and the sum of excess that raises an alarm, in mean deviations.
