@@ -25,9 +25,9 @@ use std::time::Duration;
 
 /// Predictions that the scorecards remember: minutes of a busy service, so that a change shows within minutes.
 const CARD_MEMORY: usize = 2_000;
-/// Requests learned from in full per tick of 100 ms: 2,000 a second keep the cost of learning below a hundredth of a
-/// core, and a key seen in a thousandth of the traffic still gets two samples a second.
-const PER_TICK: u64 = 200;
+/// Requests learned from in full per tick of 100 ms: 1,000 a second keep the cost of learning below three thousandths of
+/// a core, and a key seen in a thousandth of the traffic still gets a sample a second.
+const PER_TICK: u64 = 100;
 /// Cells of residuals per (consumer, instance).
 const PEER_CELLS: usize = 4_096;
 /// Residuals beyond a factor of 150 are measuring errors.
