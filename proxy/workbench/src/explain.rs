@@ -27,7 +27,7 @@ pub fn table(explanation: &Explanation, route: &RouteSettings) -> String {
     };
     let shown = parts.iter().take(SHOWN);
     let mut rows: Vec<Vec<String>> = shown
-        .map(|part| row(named(part.feature, route), format!("{:.3}", part.value), part.effect))
+        .map(|part| row(named(part.feature, route), shown_as(part.feature, part.value), part.effect))
         .collect();
     let rest = &parts[parts.len().min(SHOWN)..];
     if !rest.is_empty() {
@@ -38,6 +38,19 @@ pub fn table(explanation: &Explanation, route: &RouteSettings) -> String {
     text += &words::aligned(&["what moved it", "value", "effect", ""], &rows);
     let _ = write!(text, "together {}, the median predicted", cost(explanation.log_work.exp()));
     text
+}
+
+/// Numbers and counts are seen as ln(1 + value), costs as ln: here they are what they were.
+fn shown_as(feature: &str, value: f32) -> String {
+    let value = f64::from(value);
+    let ends = |ends: &[&str]| ends.iter().any(|end| feature.ends_with(end));
+    if feature.starts_with("number ") || ends(&[": count", "in flight"]) {
+        if value < 0.0 { "absent".to_owned() } else { format!("{:.0}", value.exp_m1()) }
+    } else if ends(&[": mean", ": moving average", ": last"]) {
+        cost(value.exp())
+    } else {
+        format!("{value:.3}")
+    }
 }
 
 /// A cost for people.
@@ -91,6 +104,8 @@ mod tests {
                 && text.ends_with("together 2.00 ms, the median predicted")
         );
         assert!(text.contains("rows") && text.contains("×2.718") && text.contains("verb"), "{text}");
-        assert!(text.contains("2 others"), "{text}");
+        assert!(text.contains("2 others") && text.contains("1.10 ms"), "{text}");
+        assert_eq!(shown_as("number 3", 500f32.ln_1p()), "500");
+        assert_eq!(shown_as("number 3", -1.0), "absent");
     }
 }

@@ -15,13 +15,14 @@ use foretide_predictor::cost::table::KeyTable;
 use foretide_predictor::cost::trainer::{TrainError, TrainSettings, train};
 use foretide_predictor::time::Timestamp;
 
-/// Learns all rows (in order of arrival) and trains a model of version 1 on them. `progress` gets the number of the row.
+/// Learns all rows (in order of arrival) and trains a model of version 1 on them; `now` goes onto its card. `progress` gets the number of the row.
 ///
 /// # Errors
 /// Too few rows, or the model is not better than the running means.
 pub fn from_rows(
     rows: &[BacktestRow],
     settings: &BacktestSettings,
+    now: Timestamp,
     mut progress: impl FnMut(usize),
 ) -> Result<LearnedCosts, TrainError> {
     let mut pass = Pass {
@@ -37,9 +38,8 @@ pub fn from_rows(
         progress(index);
     }
     pass.learn_until(Timestamp::from_us(u64::MAX), rows);
-    let newest = rows.last().map_or(Timestamp::ZERO, |row| row.arrival);
     let samples = pass.reservoir.rows();
-    let model = train(&samples, &settings.train, None, 1, newest)?;
+    let model = train(&samples, &settings.train, None, 1, now)?;
     Ok(LearnedCosts { table: pass.table.snapshot(), rows: samples, model: Some(model) })
 }
 
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_model_learns_what_means_do_not_know_and_can_be_trained_again() {
         let mut seen = 0;
-        let learned = from_rows(&rows(), &settings(), |row| seen = row).unwrap();
+        let learned = from_rows(&rows(), &settings(), Timestamp::from_us(5), |row| seen = row).unwrap();
         let card = learned.model.as_ref().unwrap().card().clone();
         assert_eq!((seen, card.version, learned.rows.len()), (1_499, 1, 1_500));
         assert!(card.log_rmse < card.key_mean_log_rmse, "{card:?}");
@@ -118,6 +118,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_learned_is_refused() {
-        assert!(matches!(from_rows(&rows()[..60], &settings(), |_| {}), Err(TrainError::TooFewRows { .. })));
+        assert!(matches!(
+            from_rows(&rows()[..60], &settings(), Timestamp::ZERO, |_| {}),
+            Err(TrainError::TooFewRows { .. })
+        ));
     }
 }

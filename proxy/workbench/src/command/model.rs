@@ -91,21 +91,23 @@ fn list(place: &Where) -> anyhow::Result<()> {
         }
     }
     let serving = serving(&settings);
-    if let Some(card) = serving.as_ref().filter(|card| models.iter().all(|kept| kept.version != card.version))
-    {
-        models.push(card.clone());
+    let promoted = versions::promoted(dir).ok().flatten().map(|model| model.card().clone());
+    for card in serving.iter().chain(&promoted) {
+        if !models.contains(card) {
+            models.push(card.clone());
+        }
     }
-    let promoted = versions::promoted(dir).ok().flatten().map(|model| model.card().version);
-    let serving = serving.map(|card| card.version);
     let decisions = versions::decisions(dir);
     if place.json {
+        let version = |card: Option<ModelCard>| card.map(|card| card.version);
+        let (serving, promoted) = (version(serving), version(promoted));
         println!("{}", serde_json::to_string(&Listed { serving, promoted, models, decisions })?);
         return Ok(());
     }
     if models.is_empty() {
         println!("no model yet: running means answer until the first training wins");
     } else {
-        print!("{}", table(&models, serving, promoted));
+        print!("{}", table(&models, serving.as_ref(), promoted.as_ref()));
     }
     for decision in &decisions {
         let which = decision.version.map_or(String::new(), |version| format!("  model {version}:"));
@@ -114,13 +116,15 @@ fn list(place: &Where) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn table(models: &[ModelCard], serving: Option<u64>, promoted: Option<u64>) -> String {
+fn table(models: &[ModelCard], serving: Option<&ModelCard>, promoted: Option<&ModelCard>) -> String {
     let heads = ["version", "trained", "rows", "log-RMSE", "key mean", "route mean", "covered", ""];
     let row = |card: &ModelCard| {
-        let state = match card.version {
-            version if promoted == Some(version) => "promoted, serves from the next start on",
-            version if serving == Some(version) => "serving",
-            _ => "",
+        let state = if promoted == Some(card) {
+            "promoted, serves from the next start on"
+        } else if serving == Some(card) {
+            "serving"
+        } else {
+            ""
         };
         vec![
             card.version.to_string(),

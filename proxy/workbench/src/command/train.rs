@@ -82,9 +82,10 @@ fn file(mut args: Args) -> anyhow::Result<()> {
     let set = dataset::load(&columns.source(args.from.clone(), 1.0))?;
     reading.finish_and_clear();
     let bar = data::bar(set.rows.len(), "learning, then training");
-    let learned =
-        training::from_rows(&set.rows, &BacktestSettings::default(), |row| bar.set_position(row as u64))
-            .context("no model was written")?;
+    let learned = training::from_rows(&set.rows, &BacktestSettings::default(), now(), |row| {
+        bar.set_position(row as u64)
+    })
+    .context("no model was written")?;
     bar.finish_and_clear();
     for warning in &set.warnings {
         println!("WARNING: {warning}");
