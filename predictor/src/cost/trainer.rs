@@ -1,6 +1,6 @@
 //! Training: boosted trees on the frozen features of finished requests, judged before they may serve.
 //!
-//! The newest tenth of the rows is held out. The rest is winsorised and boosted ([`crate::cost::boost`]); on the
+//! The newest tenth of the rows is held out. The rest is winsorised and boosted (`cost::boost`); on the
 //! held-out rows the candidate must beat the running means (whose answers at arrival are among the features) and not
 //! fall behind the serving model. Panics are caught: whatever the rows hold, training ends in a model or an error.
 //!

@@ -97,11 +97,11 @@ mod tests {
         let part = |feature, effect| Contribution { feature, value: 7.0, effect };
         let mut contributions = vec![part("number 1", 1.0), part("category 1", -0.5)];
         contributions.extend((0..SHOWN).map(|_| part("route: mean", 0.001)));
-        let explanation = Explanation { bias: 1_000f64.ln(), contributions, log_work: 2_000f64.ln() };
+        let explanation = Explanation { bias: 1_500f64.ln(), contributions, log_work: 2_500f64.ln() };
         let text = table(&explanation, &route);
         assert!(
-            text.starts_with("starting from 1.00 ms\n")
-                && text.ends_with("together 2.00 ms, the median predicted")
+            text.starts_with("starting from 1.50 ms\n")
+                && text.ends_with("together 2.50 ms, the median predicted")
         );
         assert!(text.contains("rows") && text.contains("×2.718") && text.contains("verb"), "{text}");
         assert!(text.contains("2 others") && text.contains("1.10 ms"), "{text}");
