@@ -221,7 +221,9 @@ impl<'w> Sim<'w> {
     }
 
     fn arrive(&mut self, index: usize) {
-        let arrival = self.world.arrivals[index];
+        let mut arrival = self.world.arrivals[index];
+        let to_come = self.world.arrivals.len() - index;
+        arrival.facts.query.in_flight = self.unfinished.saturating_sub(to_come) as f32;
         if let Some(next) = self.world.arrivals.get(index + 1) {
             self.plan(next.at, Event::Arrive(index + 1));
         }

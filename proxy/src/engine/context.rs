@@ -176,7 +176,9 @@ impl RequestContext {
     }
 
     /// A route took it: predicts, once.
-    pub(super) fn route(&mut self, table: Arc<RoutingTable>, facts: RequestFacts) {
+    pub(super) fn route(&mut self, table: Arc<RoutingTable>, mut facts: RequestFacts) {
+        // The others; this one is counted already.
+        facts.query.in_flight = self.shared.stats.in_flight().saturating_sub(1) as f32;
         let metrics = self.shared.metrics.route(&table, facts.route, facts.pool);
         let before = self.sampled.then(std::time::Instant::now);
         let prediction = predict(&table, &facts, self.latest.stamp);

@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 use foretide_predictor::cost::backtest::{BacktestRow, BacktestSettings};
 use foretide_predictor::cost::codec::LearnedCosts;
 use foretide_predictor::cost::estimator::{CostPrediction, predict};
+use foretide_predictor::cost::query::CostQuery;
 use foretide_predictor::cost::reservoir::{Reservoir, Sample};
-use foretide_predictor::cost::table::KeyTable;
+use foretide_predictor::cost::table::{KeyTable, Measured};
 use foretide_predictor::cost::trainer::{TrainError, TrainSettings, train};
 use foretide_predictor::time::Timestamp;
 
@@ -33,7 +34,8 @@ pub fn from_rows(
     };
     for (index, row) in rows.iter().enumerate().filter(|(_, row)| row.cost.is_finite() && row.cost > 0.0) {
         pass.learn_until(row.arrival, rows);
-        pass.pending.insert(index, predict(&pass.table, None, &row.query, row.arrival));
+        let query = CostQuery { in_flight: pass.due.len() as f32, ..row.query };
+        pass.pending.insert(index, (query, predict(&pass.table, None, &query, row.arrival)));
         pass.due.push(Reverse((row.label_known_at.max(row.arrival), index)));
         progress(index);
     }
@@ -64,17 +66,18 @@ struct Pass {
     /// Labels to come: when, and of which row.
     due: BinaryHeap<Reverse<(Timestamp, usize)>>,
     /// Beside `due`, by row: what was seen on arrival.
-    pending: BTreeMap<usize, CostPrediction>,
+    pending: BTreeMap<usize, (CostQuery, CostPrediction)>,
 }
 
 impl Pass {
     fn learn_until(&mut self, now: Timestamp, rows: &[BacktestRow]) {
         while let Some(&Reverse((at, index))) = self.due.peek().filter(|due| due.0.0 <= now) {
             self.due.pop();
-            let (Some(seen), row) = (self.pending.remove(&index), &rows[index]) else { continue };
-            self.table.observe(&row.query, row.cost, at);
-            let sample =
-                Sample { at: row.arrival, query: row.query, features: seen.features, work_us: row.cost };
+            let Some((query, seen)) = self.pending.remove(&index) else { continue };
+            let row = &rows[index];
+            let measured = Measured { work_us: row.cost, bytes: None, censored: false };
+            self.table.complete(&query, &seen, &measured, at);
+            let sample = Sample { at: row.arrival, query, features: seen.features, work_us: row.cost };
             self.reservoir.push(sample);
         }
     }
@@ -83,7 +86,6 @@ impl Pass {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use foretide_predictor::cost::query::CostQuery;
     use foretide_predictor::id::RouteId;
 
     /// Cost is the number, squared, times the tenant's factor: keys by powers of two know less than trees on the number.
