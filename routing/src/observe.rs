@@ -39,6 +39,8 @@ pub struct Observation {
     pub attained_us: f64,
     /// Status sent by the producer; 0: none.
     pub status: u16,
+    /// Size of the response's body as the producer sent it, bytes; `None` when it was cut short.
+    pub response_bytes: Option<u64>,
     /// How it ended.
     pub outcome: Outcome,
     /// True for all but the last try of a request.

@@ -329,6 +329,7 @@ impl<'w> Sim<'w> {
             upstream_us,
             attained_us,
             status,
+            response_bytes: None,
             outcome,
             retried,
         };

@@ -69,6 +69,7 @@ struct Try {
     ticket: Option<Ticket>,
     sent_at: Timestamp,
     status: u16,
+    response_bytes: u64,
     done: Option<Done>,
     _in_flight: InFlight,
 }
@@ -222,6 +223,7 @@ impl RequestContext {
             ticket: Some(ticket),
             sent_at: now,
             status: 0,
+            response_bytes: 0,
             done: None,
             _in_flight: InFlight::new(&routed.metrics),
         });
@@ -254,6 +256,13 @@ impl RequestContext {
     pub(super) fn answered(&mut self, status: u16) {
         if let Some(current) = self.current() {
             current.status = status;
+        }
+    }
+
+    /// A piece of the instance's answer is here.
+    pub(super) fn received(&mut self, bytes: usize) {
+        if let Some(current) = self.current() {
+            current.response_bytes += bytes as u64;
         }
     }
 
@@ -332,6 +341,7 @@ impl RequestContext {
             upstream_us,
             attained_us,
             status: current.status,
+            response_bytes: current.done.map(|_| current.response_bytes),
             outcome,
             retried,
         });

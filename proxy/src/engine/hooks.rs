@@ -185,10 +185,11 @@ impl ProxyHttp for Hooks {
     fn upstream_response_body_filter(
         &self,
         _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Box<RequestContext>,
     ) -> Result<Option<Duration>> {
+        ctx.received(body.as_ref().map_or(0, Bytes::len));
         if end_of_stream {
             ctx.upstream_done();
         }

@@ -84,6 +84,8 @@ async fn large_bodies_stream_both_ways() {
         let counted = post(&client, &world.url("/api/count"), vec![b'y'; 8 << 20]).await;
         assert_eq!(counted.body(), &(8 << 20).to_string());
     }
+    let sizes: Vec<_> = world.observed(4).await.iter().map(|one| one.response_bytes).collect();
+    assert_eq!(sizes, [8 << 20, 7, 8 << 20, 7].map(Some), "what was learned of their size");
 }
 
 /// The second part is sent only after the first has come back: a proxy that buffers whole bodies would hang.

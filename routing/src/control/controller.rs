@@ -159,7 +159,8 @@ impl Controller {
 
     /// A routing decision of the last while, by id, with what moved its prediction.
     pub fn routing_decision(&self, id: u64) -> Option<RoutingDecisionReport> {
-        self.out.log.routing(id, |seen| self.training.explain(seen))
+        let expect_bytes = |query: &_| self.learning.costs.expected_bytes(query);
+        self.out.log.routing(id, |seen| self.training.explain(seen), expect_bytes)
     }
 
     /// A scaling decision of the last while, by id.

@@ -3,7 +3,7 @@ use crate::control::report::{RoutingDecisionReport, ScalingDecisionReport};
 use crate::decide::Reason;
 use crate::observe::Observation;
 use foretide_predictor::cost::model::Explanation;
-use foretide_predictor::cost::query::{ABSENT, CostClass};
+use foretide_predictor::cost::query::{ABSENT, CostClass, CostQuery};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -59,14 +59,17 @@ impl DecisionLog {
         self.scaling.push_back(decision);
     }
 
-    /// A routing decision by id, the last try if it was tried again, with what `explain` says of it.
+    /// A routing decision by id, the last try if it was tried again, with what `explain` and `expect_bytes` say of it.
     pub(crate) fn routing(
         &self,
         id: u64,
         explain: impl Fn(&Observation) -> Option<Explanation>,
+        expect_bytes: impl Fn(&CostQuery) -> Option<f64>,
     ) -> Option<RoutingDecisionReport> {
         let entry = self.routing.iter().rev().find(|entry| entry.seen.decision.id == id)?;
-        Some(RoutingDecisionReport { explanation: explain(&entry.seen), ..entry.report() })
+        let seen = &entry.seen;
+        let (explanation, expected_bytes) = (explain(seen), expect_bytes(&seen.query));
+        Some(RoutingDecisionReport { explanation, expected_bytes, ..entry.report() })
     }
 
     /// A scaling decision by id.
@@ -109,6 +112,8 @@ impl RoutingEntry {
             numbers: seen.query.numbers.iter().copied().filter(|number| *number != ABSENT).collect(),
             outcome: seen.outcome,
             generation: decision.generation,
+            response_bytes: seen.response_bytes,
+            expected_bytes: None,
             explanation: None,
         }
     }

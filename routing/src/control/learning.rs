@@ -125,7 +125,8 @@ impl Learning {
         }
         let work_us = at_speed_1(seen.attained_us, rho);
         self.score(seen, work_us);
-        let measured = Measured { work_us, bytes: None, censored: false };
+        let bytes = seen.response_bytes.map(|bytes| bytes as f64);
+        let measured = Measured { work_us, bytes, censored: false };
         self.costs.complete(&seen.query, prediction, &measured, now);
         self.keep(seen, work_us);
         // Against a guess no speed can be measured: the first requests would call their instance slow.

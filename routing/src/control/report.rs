@@ -167,6 +167,12 @@ pub struct RoutingDecisionReport {
     pub outcome: Outcome,
     /// Generation of the table.
     pub generation: u64,
+    /// Size of the response's body, bytes; absent when it was cut short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_bytes: Option<u64>,
+    /// Mean size of the responses to requests like this, bytes, as known now; only where a single decision is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_bytes: Option<f64>,
     /// What moved the prediction; only where a single decision is asked for, and while its model serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Explanation>,

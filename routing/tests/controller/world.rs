@@ -290,6 +290,7 @@ impl World {
             upstream_us: self.now.since(one.arrived).as_micros() as u64,
             attained_us: if one.outcome == Outcome::Ok { attained_us } else { 0.0 },
             status: if one.outcome == Outcome::Ok { 200 } else { 500 },
+            response_bytes: None,
             outcome: one.outcome,
             retried: false,
         };
