@@ -1,7 +1,7 @@
 //! How well each route is predicted, learned one completed request at a time: who answers, how far it is to be
 //! believed, how it must be scaled, and how wide its interval is.
 //!
-//! Per route, over about the last [`MEMORY`] completions:
+//! Per route, over about the last `MEMORY` completions:
 //!
 //! - squared errors in ln cost of the model, of the key's mean and of the route's mean, each judged on every request
 //!   whoever served it: the smallest answers, so a model never serves where a mean is better;
@@ -11,7 +11,7 @@
 //! - scale of the interval (mean deviation) and alarms of drift: Page–Hinkley (Biometrika 1954) on residuals less
 //!   the common mode of all routes; alarms inform, the clock retrains.
 //!
-//! Routes live in [`ROUTES`] slots; those that find none share one. New routes start from what holds for all.
+//! Routes live in `ROUTES` slots; those that find none share one. New routes start from what holds for all.
 //! One writer, any number of readers, relaxed atomics.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

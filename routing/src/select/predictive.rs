@@ -18,7 +18,7 @@
 //! the best few of the last one, a window that moves on with every request, and some at random.
 //!
 //! What a generation of the table does not change is worked out when the generation is made and lies in a compact
-//! [`Row`] per instance. What is left for a request is one word of live load, and the sixteen buckets only where
+//! row per instance. What is left for a request is one word of live load, and the sixteen buckets only where
 //! somebody waits; peers' factors are looked up only where the consumer's notes mention the instance.
 //!
 //! Known weakness: the form is that of processor sharing; a strict worker pool makes light requests wait longer
