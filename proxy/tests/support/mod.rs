@@ -198,6 +198,8 @@ fn routing_decision(id: u64) -> RoutingDecisionReport {
         numbers: vec![640.0, 480.0],
         outcome: if id.is_multiple_of(29) { Outcome::ProducerError } else { Outcome::Ok },
         generation: 40,
+        response_bytes: Some(512),
+        expected_bytes: None,
         explanation: None,
     }
 }
