@@ -3,6 +3,7 @@
 use foretide_conf::finding::{Finding, Severity, render};
 use foretide_conf::parse::parse;
 use foretide_conf::scenario;
+use foretide_predictor::cost::query::NUMBERS;
 
 const BARE: &str = "version = 1\n[[routes]]\npool = \"a\"\n[pools.a]\nendpoints = [\"10.0.0.1:80\"]\n";
 
@@ -55,11 +56,11 @@ fn warnings_do_not_keep_a_file_from_running() {
 
 #[test]
 fn more_parameters_than_the_model_takes_are_refused() {
-    let list: Vec<String> = (0..9).map(|n| format!("\"query:p{n}:number\"")).collect();
+    let list: Vec<String> = (0..=NUMBERS).map(|n| format!("\"query:p{n}:number\"")).collect();
     let text = BARE.replace("pool = \"a\"", &format!("pool = \"a\"\nparameters = [{}]", list.join(", ")));
     let all = findings(&text);
     assert_eq!(all.len(), 1, "{all:?}");
-    assert_eq!(all[0].key, "routes[0].parameters[8]");
+    assert_eq!(all[0].key, format!("routes[0].parameters[{NUMBERS}]"));
 }
 
 #[test]
