@@ -84,7 +84,9 @@ fn pure_rooms_touch_no_world() {
         "HashSet",
     ];
     let mut offences = Vec::new();
-    for path in PURE_ROOMS.iter().flat_map(|room| sources(room)) {
+    let examples = |room: &&str| files_below(&top().join(room).join("examples"), ".rs");
+    let files = PURE_ROOMS.iter().flat_map(|room| sources(room).into_iter().chain(examples(room)));
+    for path in files {
         let text = read(&path);
         for (number, line) in product_part(&text).lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
