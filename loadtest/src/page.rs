@@ -133,16 +133,7 @@ fn draw(chart: &Chart) -> Result<String, Box<dyn std::error::Error>> {
         if !outline.is_empty() {
             plot.draw_series([Polygon::new(outline, COLOURS[0].mix(0.15).filled())])?;
         }
-        for (index, line) in chart.lines.iter().enumerate() {
-            let colour = COLOURS[index % COLOURS.len()];
-            plot.draw_series(LineSeries::new(line.points.iter().copied(), colour.stroke_width(2)))?
-                .label(&line.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
-        }
-        plot.configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
-            .draw()?;
+        plane::draw_lines(&mut plot, &chart.lines, &COLOURS)?;
         root.present()?;
     }
     Ok(svg)

@@ -79,8 +79,21 @@ where
         .y_desc(&plane.up)
         .draw()?;
     plot.draw_series(points.iter().map(|&point| Circle::new(point, 2, POINT.filled())))?;
-    for (index, line) in lines.iter().enumerate() {
-        let colour = COLOURS[index % COLOURS.len()];
+    draw_lines(&mut plot, lines, &COLOURS)?;
+    Ok(())
+}
+
+/// Lines in these colours, in turn, and their legend.
+pub(crate) fn draw_lines<'a, X, Y>(
+    plot: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    lines: &[Line],
+    colours: &[RGBColor],
+) -> Result<(), Failed>
+where
+    X: Ranged<ValueType = f64>,
+    Y: Ranged<ValueType = f64>,
+{
+    for (line, &colour) in lines.iter().zip(colours.iter().cycle()) {
         plot.draw_series(LineSeries::new(line.points.iter().copied(), colour.stroke_width(2)))?
             .label(&line.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));

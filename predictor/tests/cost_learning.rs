@@ -5,7 +5,7 @@ use foretide_predictor::cost::estimator::predict;
 use foretide_predictor::cost::model::CostModel;
 use foretide_predictor::cost::query::{CostBasis, CostQuery};
 use foretide_predictor::cost::reservoir::{Reservoir, Sample};
-use foretide_predictor::cost::table::KeyTable;
+use foretide_predictor::cost::table::{KeyTable, Measured};
 use foretide_predictor::cost::trainer::{TrainError, TrainSettings, train};
 use foretide_predictor::id::RouteId;
 use foretide_predictor::time::Timestamp;
@@ -50,8 +50,8 @@ fn run(
         score.predicted_us += prediction.estimate.work_us.mean();
         score.actual_us += work_us;
         score.covered += f64::from(u8::from(prediction.estimate.work_us.covers(work_us))) / n as f64;
-        table.judge(&query, &prediction, work_us);
-        table.observe(&query, work_us, now);
+        let measured = Measured { work_us, bytes: None, censored: false };
+        table.complete(&query, &prediction, &measured, now);
         reservoir.push(Sample { at: now, query, features: prediction.features, work_us });
     }
     score

@@ -6,7 +6,7 @@ use foretide_predictor::cost::estimator::predict;
 use foretide_predictor::cost::model::CostModel;
 use foretide_predictor::cost::query::{CostBasis, CostQuery};
 use foretide_predictor::cost::reservoir::{Reservoir, Sample};
-use foretide_predictor::cost::table::KeyTable;
+use foretide_predictor::cost::table::{KeyTable, Measured};
 use foretide_predictor::cost::trainer::{TrainSettings, train};
 use foretide_predictor::hash;
 use foretide_predictor::id::RouteId;
@@ -76,8 +76,8 @@ fn the_model_beats_the_running_means_on_real_costs() {
             actual_us += work_us;
             scored += 1;
         }
-        table.judge(&query, &prediction, work_us);
-        table.observe(&query, work_us, now);
+        let measured = Measured { work_us, bytes: None, censored: false };
+        table.complete(&query, &prediction, &measured, now);
         reservoir.push(Sample { at: now, query, features: prediction.features, work_us });
         if (i + 1) % RETRAIN == 0 && i + 1 < ROWS {
             match train(&reservoir.rows(), &settings, model.as_ref(), i as u64, now) {

@@ -5,7 +5,7 @@
 //! hundred times speaks for itself (empirical Bayes in its simplest form). Trees on ids alone lose to such means on
 //! most real traffic; trees on the means beat both.
 //!
-//! One writer calls [`KeyTable::observe`] and [`KeyTable::judge`]; any thread may call the rest. No lock, no allocation.
+//! One writer calls [`KeyTable::observe`] and [`KeyTable::complete`]; any thread may call the rest. No lock, no allocation.
 //! Whatever a request or a label holds (NaN, infinities, a million consumers), memory stays and every feature is finite.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -237,28 +237,34 @@ impl KeyTable {
             if !raises {
                 return false;
             }
-        } else {
-            self.judge(query, prediction, work_us);
         }
-        self.learn(query, work_us, bytes.filter(|_| !censored), now);
+        let label = self.label(work_us, bytes.filter(|_| !censored), now);
+        if !censored {
+            self.judge(query, prediction, &label);
+        }
+        self.learn(query, label);
         true
     }
 
     /// Learns the measured work of a finished request, microseconds at speed 1. Ignores what is not finite or <= 0.
     pub fn observe(&self, query: &CostQuery, work_us: f64, now: Timestamp) {
         if work_us.is_finite() && work_us > 0.0 {
-            self.learn(query, work_us, None, now);
+            self.learn(query, self.label(work_us, None, now));
         }
     }
 
-    fn learn(&self, query: &CostQuery, work_us: f64, bytes: Option<f64>, now: Timestamp) {
+    /// A finite positive cost, clamped and ranked.
+    fn label(&self, work_us: f64, bytes: Option<f64>, now: Timestamp) -> Label {
         let work_us = work_us.clamp(LABEL_RANGE_US.0, LABEL_RANGE_US.1) as f32;
         let log = approx::ln(work_us);
         let above = self.classes.borders_us().map(|border| f32::from(u8::from(f64::from(work_us) > border)));
         let bytes =
             bytes.filter(|bytes| bytes.is_finite() && *bytes >= 0.0).map(|bytes| bytes.min(1e15) as f32);
-        let label = Label { log, work_us, above, bytes, seen: ticks(now) };
-        let keys = Keys::of(query);
+        Label { log, work_us, above, bytes, seen: ticks(now) }
+    }
+
+    fn learn(&self, query: &CostQuery, label: Label) {
+        let (log, keys) = (label.log, Keys::of(query));
         let route = self.cells.observe(keys.route, label);
         for key in [keys.source, keys.parameters, keys.fine, keys.both] {
             self.cells.observe(key, label);
@@ -275,15 +281,10 @@ impl KeyTable {
     }
 
     /// Holds an answer against the truth once it is known: who answers best on that route, how totals and intervals
-    /// must be corrected. Call it before [`Self::observe`], for each finished request that was not cut short.
-    pub fn judge(&self, query: &CostQuery, prediction: &CostPrediction, work_us: f64) {
-        if !work_us.is_finite() || work_us <= 0.0 {
-            return;
-        }
-        let log = approx::ln(work_us.clamp(LABEL_RANGE_US.0, LABEL_RANGE_US.1) as f32);
-        let answers = &prediction.answers;
-        let above = self.classes.borders_us().map(|border| f32::from(u8::from(work_us > border)));
-        self.routes.judge(query.route_key, answers, Truth { log, above });
+    /// must be corrected.
+    fn judge(&self, query: &CostQuery, prediction: &CostPrediction, label: &Label) {
+        let (log, answers) = (label.log, &prediction.answers);
+        self.routes.judge(query.route_key, answers, Truth { log, above: label.above });
         let missed = (log - answers.log_served).abs() > answers.half_width;
         store(&self.scale, interval::tracked(load(&self.scale), missed));
     }

@@ -17,6 +17,7 @@ use foretide_routing::control::io::Input;
 use notify::RecursiveMode;
 use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
 
+use crate::engine;
 use crate::reconcile::Command;
 
 /// Editors and ConfigMap swaps touch several files within milliseconds.
@@ -134,6 +135,7 @@ impl Reloader {
 
     fn apply(&self, new: Loaded) -> Result<Vec<String>, String> {
         log_warnings(&new);
+        engine::check(&new.settings).map_err(|error| error.to_string())?;
         let old = self.settings.load();
         let later = change::needs_restart(&old, &new.settings);
         let routing = Box::new(new.settings.routing.clone());

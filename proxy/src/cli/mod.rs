@@ -13,9 +13,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use foretide_workbench::command::{backtest, explain, model, simulate, train, validate};
 
-/// Exit code for input that is wrong: configuration, scenario, arguments (clap uses the same).
-pub const BAD_INPUT: u8 = 2;
-
 /// A reverse proxy that knows what a request will cost before it forwards it, and what load is coming before it
 /// arrives.
 #[derive(Debug, Parser)]

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use foretide_workbench::command::BAD_INPUT;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::reload::{ConfigFile, log_warnings};
 use crate::app::{App, StartOptions};
-use crate::cli::BAD_INPUT;
 use crate::cli::logs::{self, LogFormat};
 use crate::engine::Shutdown;
 

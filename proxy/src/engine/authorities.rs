@@ -1,7 +1,7 @@
 //! Whom to trust when an instance shows its certificate: authorities from files, read once each.
 //!
-//! A file is read when its pool's first connection needs it (at the start for pools that are there then, so that a
-//! mistake is said at once). It is read again after a restart, not when it changes.
+//! A file is read at the start, or for a pool that came with a reload when its first connection needs it. A reload is
+//! refused if it cannot be read, so that no request finds that out. It is read again after a restart, not when it changes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -31,7 +31,7 @@ pub(super) const MOST_TRIES: usize = 16;
 /// Status of a request whose client went away before it was answered; nginx's, as there is no official one.
 pub(super) const CLIENT_GONE: u16 = 499;
 
-/// The time of every so many-th prediction is measured: it varies little, and two looks at the clock cost a tenth of it.
+/// The time of every so many-th prediction is measured: it varies little, and every look at the clock is work too.
 const PREDICTIONS_TIMED: u64 = 16;
 
 /// One request.

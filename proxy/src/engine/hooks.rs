@@ -62,7 +62,7 @@ impl Hooks {
 
 #[async_trait]
 impl ProxyHttp for Hooks {
-    /// Boxed: Pingora moves it several times a request, and it has a kilobyte and more.
+    /// Boxed: Pingora moves it several times a request, and it holds features and candidates.
     type CTX = Box<RequestContext>;
 
     fn new_ctx(&self) -> Box<RequestContext> {

@@ -185,6 +185,11 @@ impl Engine {
     }
 }
 
+/// Checks what only the disk knows of settings that are about to replace others: that pools' authorities can be read.
+pub fn check(settings: &Settings) -> Result<(), EngineError> {
+    authorities_of(settings).map(drop)
+}
+
 /// Reads the authorities that pools name, so that a mistake is said before the first request.
 fn authorities_of(settings: &Settings) -> Result<Authorities, EngineError> {
     let authorities = Authorities::default();

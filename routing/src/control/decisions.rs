@@ -7,8 +7,9 @@ use foretide_predictor::cost::query::{ABSENT, CostClass, CostQuery};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Routing decisions kept: about 2 MB.
+/// Routing decisions kept: a few seconds of a busy proxy, many minutes of a quiet one.
 const ROUTING: usize = 4_096;
+const _: () = assert!(ROUTING * size_of::<RoutingEntry>() <= 4 << 20, "kept decisions take at most 4 MiB");
 /// Scaling decisions kept.
 const SCALING: usize = 512;
 /// Decisions in one status report.

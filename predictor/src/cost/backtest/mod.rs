@@ -24,7 +24,7 @@ use crate::cost::estimator::{CostPrediction, predict};
 use crate::cost::model::{CostModel, ModelCard};
 use crate::cost::query::{CostBasis, CostClass, CostQuery};
 use crate::cost::reservoir::{Reservoir, Sample};
-use crate::cost::table::KeyTable;
+use crate::cost::table::{KeyTable, Measured};
 use crate::cost::trainer::{TrainSettings, train_for_classes};
 use crate::time::Timestamp;
 
@@ -236,8 +236,8 @@ impl<'a> Run<'a> {
     }
 
     fn learn(&mut self, at: Timestamp, row: &BacktestRow, pending: &Pending) {
-        self.table.judge(&row.query, &pending.prediction, row.cost);
-        self.table.observe(&row.query, row.cost, at);
+        let measured = Measured { work_us: row.cost, bytes: None, censored: false };
+        self.table.complete(&row.query, &pending.prediction, &measured, at);
         let features = pending.prediction.features;
         self.reservoir.push(Sample { at: row.arrival, query: row.query, features, work_us: row.cost });
         let class = self.class_of(row.cost);

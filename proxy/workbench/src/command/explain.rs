@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::command::{ended, now, settings};
 use crate::explain::{cost, table};
-use crate::request::Request;
+use crate::request;
 use crate::{WorkbenchError, versions};
 
 /// Arguments of `explain`.
@@ -50,7 +50,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn explain(args: &Args) -> anyhow::Result<()> {
     let settings = settings(&args.config)?;
-    let request = Request::parse(&args.request, &args.headers, args.client).map_err(WorkbenchError::Rows)?;
+    let request = request::parse(&args.request, &args.headers, args.client).map_err(WorkbenchError::Rows)?;
     let routes = CompiledRoutes::compile(&settings.routing);
     let mut facts = routes.extract(&request).ok_or_else(|| {
         WorkbenchError::Rows(format!("no route of {} takes this request", args.config.display()))

@@ -19,8 +19,8 @@ use foretide_predictor::time::Timestamp;
 
 use crate::WorkbenchError;
 
-/// Exit code for input that is wrong (clap uses the same).
-const BAD_INPUT: u8 = 2;
+/// Exit code for input that is wrong: configuration, scenario, arguments (clap uses the same).
+pub const BAD_INPUT: u8 = 2;
 
 /// Reads durations like `250ms`, `30s`, `5m`.
 fn duration(text: &str) -> Result<Duration, String> {
