@@ -44,8 +44,9 @@ const UNLUCKY: (u64, u32) = (5, 7);
 /// Instructions that a stage may take, by what is measured. About a tenth above what was measured on x86-64: a new
 /// compiler moves counts by a few per cent, an accident (a division or a hash for every instance, a copy of the
 /// prediction) by more.
-const GATES: [Gate; 4] = [
+const GATES: [Gate; 5] = [
     Gate { stage: Stage::Extract, load: Load::Idle, size: 20, most: 2_400 },
+    Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 6_000 },
     Gate { stage: Stage::Decide, load: Load::Idle, size: 20, most: 2_250 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 20, most: 3_650 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 200, most: 22_500 },

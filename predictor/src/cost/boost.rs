@@ -9,7 +9,8 @@
 //! The *anchor* is what the running means of the request's own keys say, frozen at arrival with the other features: the trees learn
 //! what the running means miss, and where costs drift beyond anything in the sample, the answer drifts with the means
 //! (trees alone cannot extrapolate). A head counts in a split by the inverse of its variance. Each tree sees a random
-//! half of the rows (Friedman 2002). Pure: the same rows, borders and settings give the same trees.
+//! half of the rows (Friedman 2002) and of the columns (Breiman 2001; Chen and Guestrin, KDD 2016), which costs no accuracy
+//! on the four data sets of `foretide backtest cost` and saves time. Pure: the same rows, borders and settings give the same trees.
 
 use crate::cost::approx;
 use crate::cost::bins::columns;
@@ -24,6 +25,9 @@ const MIN_LEAF_ROWS: f32 = 15.0;
 const LAMBDA: f32 = 10.0;
 /// A row may pull its expected cost by this much at most: one outlier must not own a leaf.
 const MOST_PULL: f32 = 15.0;
+
+/// Fewer columns than this are all asked about: half of them might be none.
+const FEW_COLUMNS: usize = 8;
 
 /// What to boost.
 #[derive(Clone, Copy, Debug)]
@@ -73,8 +77,14 @@ pub(crate) fn boost(features: &[&Features], log_costs: &[f32], settings: &BoostS
         for (gradient, row) in gradients.iter_mut().zip(&rows) {
             *gradient = row.gradient();
         }
-        let half = half(rows.len(), hash::pair(settings.seed, round as u64));
-        let grown = grower.grow(&half, &gradients);
+        let seed = hash::pair(settings.seed, round as u64);
+        let half_of_rows = half(rows.len(), seed);
+        let chosen = if columns.len() < FEW_COLUMNS {
+            (0..columns.len() as u32).collect()
+        } else {
+            half(columns.len(), hash::mix(seed))
+        };
+        let grown = grower.grow(&half_of_rows, &chosen, &gradients);
         for (index, row) in rows.iter_mut().enumerate() {
             let leaf = grown.leaf(&columns, index);
             row.sums.iter_mut().zip(leaf).for_each(|(sum, value)| *sum += value);
@@ -127,14 +137,14 @@ fn weights(rows: &[Row]) -> [f32; HEADS] {
     std::array::from_fn(|head| (share(head) * rows.len() as f64 / squares[head].max(1e-9)) as f32)
 }
 
-/// About half of the rows, in order.
-fn half(rows: usize, seed: u64) -> Vec<u32> {
+/// About half of so many, in order.
+fn half(count: usize, seed: u64) -> Vec<u32> {
     let mut bits = 0;
-    let chosen = |&row: &u32| {
-        if row % 64 == 0 {
-            bits = hash::pair(seed, u64::from(row));
+    let chosen = |&index: &u32| {
+        if index % 64 == 0 {
+            bits = hash::pair(seed, u64::from(index));
         }
-        bits >> (row % 64) & 1 == 1
+        bits >> (index % 64) & 1 == 1
     };
-    (0..rows as u32).filter(chosen).collect()
+    (0..count as u32).filter(chosen).collect()
 }

@@ -63,10 +63,15 @@ pub(crate) struct CellView {
     pub seen: u32,
 }
 
+/// What is left of a key, and where its cell may be: never 0, which marks an empty cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Tag(u32);
+
 /// A cell with its tag, for the state file.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TaggedCell {
-    tag: u32,
+    tag: Tag,
     view: CellView,
 }
 
@@ -122,6 +127,13 @@ pub(crate) fn load(slot: &AtomicU32) -> f32 {
 /// Keeps an f32 in an atomic.
 pub(crate) fn store(slot: &AtomicU32, value: f32) {
     slot.store(value.to_bits(), Relaxed);
+}
+
+impl Tag {
+    /// Of a key.
+    pub(crate) fn of(key: u64) -> Self {
+        Self(((key >> 32) as u32 ^ key as u32).max(1))
+    }
 }
 
 impl CellView {
@@ -212,7 +224,7 @@ impl Cell {
     }
 
     /// Gives the cell to another key.
-    fn hand_over(&self, tag: u32, view: CellView) {
+    fn hand_over(&self, Tag(tag): Tag, view: CellView) {
         self.tag.store(0, Release);
         self.put(view);
         self.tag.store(tag, Release);
@@ -227,10 +239,9 @@ impl Cells {
     }
 
     /// What is known about a key; a view of count 0 if nothing.
-    pub(crate) fn view(&self, key: u64) -> CellView {
-        let tag = tag_of(key);
+    pub(crate) fn view(&self, tag: Tag) -> CellView {
         for cell in self.choices(tag) {
-            if cell.tag.load(Acquire) == tag {
+            if cell.tag.load(Acquire) == tag.0 {
                 return cell.view();
             }
         }
@@ -238,10 +249,9 @@ impl Cells {
     }
 
     /// Adds an observation to a key, if it can get a cell; what was known before.
-    pub(crate) fn observe(&self, key: u64, label: Label) -> CellView {
-        let tag = tag_of(key);
+    pub(crate) fn observe(&self, tag: Tag, label: Label) -> CellView {
         let choices = self.choices(tag);
-        if let Some(own) = choices.iter().find(|cell| cell.tag.load(Relaxed) == tag) {
+        if let Some(own) = choices.iter().find(|cell| cell.tag.load(Relaxed) == tag.0) {
             let before = own.view();
             own.put(before.with(label));
             return before;
@@ -266,15 +276,15 @@ impl Cells {
     /// All cells in use.
     pub(crate) fn snapshot(&self) -> Vec<TaggedCell> {
         let tagged =
-            self.cells.iter().map(|cell| TaggedCell { tag: cell.tag.load(Relaxed), view: cell.view() });
-        tagged.filter(|cell| cell.tag != 0).collect()
+            self.cells.iter().map(|cell| TaggedCell { tag: Tag(cell.tag.load(Relaxed)), view: cell.view() });
+        tagged.filter(|cell| cell.tag.0 != 0).collect()
     }
 
     /// Puts cells back where they belong in this capacity; a full pair of cells keeps the more frequent keys.
     pub(crate) fn restore(&self, cells: &[TaggedCell]) {
-        for saved in cells.iter().filter(|saved| saved.tag != 0 && saved.view.is_sound()) {
+        for saved in cells.iter().filter(|saved| saved.tag.0 != 0 && saved.view.is_sound()) {
             let [a, b] = self.choices(saved.tag);
-            let free = |cell: &Cell| matches!(cell.tag.load(Relaxed), tag if tag == 0 || tag == saved.tag);
+            let free = |cell: &Cell| matches!(cell.tag.load(Relaxed), tag if tag == 0 || tag == saved.tag.0);
             let weaker = if load(&a.count) <= load(&b.count) { a } else { b };
             let target = [a, b].into_iter().find(|cell| free(cell)).unwrap_or(weaker);
             if free(target) || load(&target.count) < saved.view.count {
@@ -300,15 +310,11 @@ impl Cells {
         left
     }
 
-    fn choices(&self, tag: u32) -> [&Cell; 2] {
+    fn choices(&self, Tag(tag): Tag) -> [&Cell; 2] {
         let mask = self.cells.len() - 1;
         let spread = hash::mix(u64::from(tag));
         [&self.cells[spread as usize & mask], &self.cells[(spread >> 32) as usize & mask]]
     }
-}
-
-fn tag_of(key: u64) -> u32 {
-    ((key >> 32) as u32 ^ key as u32).max(1)
 }
 
 #[cfg(test)]
@@ -323,43 +329,43 @@ mod tests {
     fn a_cell_averages_what_it_sees() {
         let cells = Cells::new(64);
         for work in [100.0, 100.0, 400.0] {
-            cells.observe(7, label(work, 0));
+            cells.observe(Tag::of(7), label(work, 0));
         }
-        let view = cells.view(7);
+        let view = cells.view(Tag::of(7));
         assert_eq!(view.count, 3.0);
         assert!((view.mean_us - 200.0).abs() < 0.01);
         assert!((view.log_mean - (100f32.ln() * 2.0 + 400f32.ln()) / 3.0).abs() < 1e-4);
         assert_eq!(view.log_last, 400f32.ln());
-        assert_eq!(cells.view(8).count, 0.0);
+        assert_eq!(cells.view(Tag::of(8)).count, 0.0);
     }
 
     #[test]
     fn a_frequent_key_survives_a_flood_and_a_forgotten_one_leaves() {
         let cells = Cells::new(64);
         for _ in 0..200 {
-            cells.observe(hash::mix(1), label(10.0, 0));
+            cells.observe(Tag::of(hash::mix(1)), label(10.0, 0));
         }
         for flood in 0..50_000u64 {
-            cells.observe(hash::mix(1000 + flood), label(1.0, 0));
+            cells.observe(Tag::of(hash::mix(1000 + flood)), label(1.0, 0));
         }
-        assert!(cells.view(hash::mix(1)).count > 190.0);
+        assert!(cells.view(Tag::of(hash::mix(1))).count > 190.0);
         assert!(cells.occupied() <= 64);
         for flood in 0..50_000u64 {
-            cells.observe(hash::mix(90_000 + flood), label(1.0, STALE_TICKS + 1));
+            cells.observe(Tag::of(hash::mix(90_000 + flood)), label(1.0, STALE_TICKS + 1));
         }
-        assert_eq!(cells.view(hash::mix(1)).count, 0.0);
+        assert_eq!(cells.view(Tag::of(hash::mix(1))).count, 0.0);
     }
 
     #[test]
     fn a_snapshot_fits_other_capacities() {
         let cells = Cells::new(256);
         for key in 1..=40u64 {
-            cells.observe(hash::mix(key), label(key as f32, 3));
+            cells.observe(Tag::of(hash::mix(key)), label(key as f32, 3));
         }
         let larger = Cells::new(1024);
         larger.restore(&cells.snapshot());
         for key in 1..=40u64 {
-            assert_eq!(larger.view(hash::mix(key)), cells.view(hash::mix(key)));
+            assert_eq!(larger.view(Tag::of(hash::mix(key))), cells.view(Tag::of(hash::mix(key))));
         }
         let smaller = Cells::new(64);
         smaller.restore(&cells.snapshot());

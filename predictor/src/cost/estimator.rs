@@ -19,7 +19,7 @@ use crate::cost::interval::LEAST_SPREAD;
 use crate::cost::model::CostModel;
 use crate::cost::query::{CostBasis, CostEstimate, CostQuery, PRIOR_WORK_US};
 use crate::cost::routes::{Answers, KEY, MODEL, ROUTE, TrackView};
-use crate::cost::table::{KeyTable, Known};
+use crate::cost::table::{KeyTable, Keys, Known};
 use crate::estimate::Estimate;
 use crate::time::Timestamp;
 
@@ -45,6 +45,8 @@ pub struct CostPrediction {
     pub skill: f32,
     /// What each competitor said, to be judged when the truth is known.
     pub answers: Answers,
+    /// Where its statistics are kept.
+    pub(crate) keys: Keys,
     /// True when a model was there but its answer was unusable (NaN, infinite, absurd).
     pub model_failed: bool,
 }
@@ -88,6 +90,7 @@ pub fn predict(
         above,
         skill: known.track.skill(),
         answers,
+        keys: known.keys,
         model_failed: model.is_some() && !usable,
     }
 }

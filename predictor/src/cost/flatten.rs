@@ -70,7 +70,7 @@ fn place(
     }
     let feature = u8::try_from(tree.feature).ok().filter(|&feature| usize::from(feature) < FEATURES);
     let feature = feature.ok_or_else(|| format!("no feature {}", tree.feature))?;
-    flat.nodes[index] = Node { threshold: rounded_down(tree.threshold), feature };
+    flat.nodes[index] = Node::new(feature, rounded_down(tree.threshold));
     place(left, 2 * index + 1, below - 1, learning_rate, flat)?;
     place(right, 2 * index + 2, below - 1, learning_rate, flat)
 }

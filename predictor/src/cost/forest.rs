@@ -2,9 +2,10 @@
 //! one value for every head.
 //!
 //! Inner node i, counted from 1, holds a feature and a threshold; the step is `i = 2i + (x > threshold)`, so the walk has
-//! no branch to mispredict, and no tree waits for another: the processor walks several at a time by itself. Branches
-//! that end early are padded with a threshold of +∞ (always left). NaN compares false and goes left too: no input can
-//! panic. All heads share one structure, so that five answers cost one walk and a vector addition a tree.
+//! no branch to mispredict. [`ABREAST`] trees are walked at a time, level by level, so that none waits for another, and
+//! numbers are compared as integers of the same order, which takes fewer cycles than comparing floats. Branches
+//! that end early are padded with a threshold of +∞ (always left). NaN is below everything and goes left too: no input
+//! can panic. All heads share one structure, so that five answers cost one walk and a vector addition a tree.
 //! Measured at over thirty times the speed of walking boxed nodes (see `benches/predict.rs`).
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub(crate) const LANES: usize = 8;
 pub(crate) const MAX_DEPTH: usize = 8;
 /// Features padded to a power of two: then no index needs a check.
 const PADDED: usize = FEATURES.next_power_of_two();
+/// Trees walked at a time: with fewer the processor waits, with more their places no longer fit its registers.
+const ABREAST: usize = 5;
 
 /// One value a head.
 pub(crate) type Leaf = [f32; LANES];
@@ -44,10 +47,14 @@ pub(crate) struct Forest {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Node {
     /// Go right where the feature is above this.
-    pub threshold: f32,
+    pub threshold: Ordered,
     /// Index into the features.
     pub feature: u8,
 }
+
+/// A number as an integer that compares like it; NaN below all, zero without sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ordered(i32);
 
 /// One perfect tree, to be put into a forest.
 #[derive(Clone, Debug)]
@@ -56,9 +63,44 @@ pub(crate) struct PerfectTree {
     pub leaves: Vec<Leaf>,
 }
 
+impl Ordered {
+    const INFINITY: Self = Self(f32::INFINITY.to_bits() as i32);
+    const NAN: Self = Self(i32::MIN);
+
+    #[inline(always)]
+    pub(crate) fn of(number: f32) -> Self {
+        // Adding zero takes its sign off a zero; the bits of negative numbers fall where the numbers rise.
+        let bits = (number + 0.0).to_bits() as i32;
+        let ordered = bits ^ ((bits >> 31) as u32 >> 1) as i32;
+        Self(if number.is_nan() { Self::NAN.0 } else { ordered })
+    }
+
+    fn number(self) -> f32 {
+        let bits = self.0 ^ ((self.0 >> 31) as u32 >> 1) as i32;
+        if self == Self::NAN { f32::NAN } else { f32::from_bits(bits as u32) }
+    }
+}
+
+impl Serialize for Ordered {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.number().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ordered {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        f32::deserialize(deserializer).map(Self::of)
+    }
+}
+
 impl Node {
     /// Sends everything left.
-    pub(crate) const PADDING: Self = Self { threshold: f32::INFINITY, feature: 0 };
+    pub(crate) const PADDING: Self = Self { threshold: Ordered::INFINITY, feature: 0 };
+
+    /// Goes right where `feature` is above `threshold`.
+    pub(crate) fn new(feature: u8, threshold: f32) -> Self {
+        Self { threshold: Ordered::of(threshold), feature }
+    }
 }
 
 impl PerfectTree {
@@ -84,8 +126,10 @@ impl Forest {
 
     /// Base values plus the sums of the leaves that the features lead to, by head.
     pub(crate) fn sums(&self, features: &Features) -> Leaf {
-        let mut row = [0f32; PADDED];
-        row[..FEATURES].copy_from_slice(&features.0);
+        let mut row = [Ordered(0); PADDED];
+        for (ordered, &feature) in row.iter_mut().zip(&features.0) {
+            *ordered = Ordered::of(feature);
+        }
         match self.depth {
             1 => self.walk::<1, 2>(&row),
             2 => self.walk::<2, 4>(&row),
@@ -99,20 +143,21 @@ impl Forest {
         }
     }
 
-    /// [`Self::sums`] for trees of `DEPTH` with `SLOTS = 2^DEPTH` slots of nodes and as many leaves. With both known
-    /// when compiled the walk is unrolled, and masking the index costs less than checking it.
-    fn walk<const DEPTH: usize, const SLOTS: usize>(&self, row: &[f32; PADDED]) -> Leaf {
+    /// [`Self::sums`] for trees of `DEPTH` with `SLOTS = 2^DEPTH` slots of nodes and as many leaves.
+    fn walk<const DEPTH: usize, const SLOTS: usize>(&self, row: &[Ordered; PADDED]) -> Leaf {
         let mut sums = self.base;
-        let trees = self.nodes.as_chunks::<SLOTS>().0.iter().zip(self.leaves.as_chunks::<SLOTS>().0);
-        for (nodes, leaves) in trees {
-            let step = |index: usize| {
-                let node = &nodes[index % SLOTS];
-                2 * index + usize::from(row[usize::from(node.feature) % PADDED] > node.threshold)
-            };
-            let index = (0..DEPTH).fold(1, |index, _| step(index));
-            for (sum, value) in sums.iter_mut().zip(&leaves[index % SLOTS]) {
-                *sum += value;
-            }
+        let (nodes, other_nodes) = self.nodes.as_chunks::<SLOTS>().0.as_chunks::<ABREAST>();
+        let (leaves, other_leaves) = self.leaves.as_chunks::<SLOTS>().0.as_chunks::<ABREAST>();
+        for (nodes, leaves) in nodes.iter().zip(leaves) {
+            add_leaves::<ABREAST, DEPTH, SLOTS>(row, nodes, leaves, &mut sums);
+        }
+        for (nodes, leaves) in other_nodes.iter().zip(other_leaves) {
+            add_leaves::<1, DEPTH, SLOTS>(
+                row,
+                std::array::from_ref(nodes),
+                std::array::from_ref(leaves),
+                &mut sums,
+            );
         }
         sums
     }
@@ -126,7 +171,7 @@ impl Forest {
         self.leaves.len().is_multiple_of(1 << depth)
             && self.nodes.len() == self.leaves.len()
             && self.leaves.iter().flatten().all(|value| value.is_finite())
-            && self.nodes.iter().all(|node| !node.threshold.is_nan())
+            && self.nodes.iter().all(|node| node.threshold != Ordered::NAN)
     }
 
     /// A forest without trees that answers NaN.
@@ -148,12 +193,36 @@ impl Forest {
             while at < slots {
                 let Node { threshold, feature } = nodes[at];
                 let feature = usize::from(feature).min(FEATURES - 1);
-                let next = 2 * at + usize::from(features.0[feature] > threshold);
+                let next = 2 * at + usize::from(Ordered::of(features.0[feature]) > threshold);
                 moved[feature] += expected[next] - expected[at];
                 at = next;
             }
         }
         (moved, bias)
+    }
+}
+
+/// Walks `TREES` trees abreast and adds their leaves. With all sizes known when compiled the walk is unrolled, and
+/// masking an index costs less than checking it.
+#[inline(always)]
+fn add_leaves<const TREES: usize, const DEPTH: usize, const SLOTS: usize>(
+    row: &[Ordered; PADDED],
+    nodes: &[[Node; SLOTS]; TREES],
+    leaves: &[[Leaf; SLOTS]; TREES],
+    sums: &mut Leaf,
+) {
+    let mut places = [1usize; TREES];
+    for _ in 0..DEPTH {
+        for (place, nodes) in places.iter_mut().zip(nodes) {
+            let node = &nodes[*place % SLOTS];
+            let right = row[usize::from(node.feature) % PADDED] > node.threshold;
+            *place = 2 * *place + usize::from(right);
+        }
+    }
+    for (place, leaves) in places.iter().zip(leaves) {
+        for (sum, value) in sums.iter_mut().zip(&leaves[place % SLOTS]) {
+            *sum += value;
+        }
     }
 }
 
@@ -166,7 +235,7 @@ fn expected_leaves(nodes: &[Node], leaves: &[Leaf], head: usize) -> Vec<f32> {
     }
     for at in (1..slots).rev() {
         let (left, right) = (expected[2 * at], expected[2 * at + 1]);
-        expected[at] = if nodes[at].threshold == f32::INFINITY { left } else { (left + right) / 2.0 };
+        expected[at] = if nodes[at].threshold == Ordered::INFINITY { left } else { (left + right) / 2.0 };
     }
     expected
 }
@@ -177,7 +246,7 @@ mod tests {
 
     fn stump(feature: u8, threshold: f32, left: f32, right: f32) -> PerfectTree {
         let leaf = |value: f32| std::array::from_fn(|head| value * (head + 1) as f32);
-        PerfectTree { nodes: vec![Node { threshold, feature }], leaves: vec![leaf(left), leaf(right)] }
+        PerfectTree { nodes: vec![Node::new(feature, threshold)], leaves: vec![leaf(left), leaf(right)] }
     }
 
     #[test]
@@ -198,8 +267,7 @@ mod tests {
     #[test]
     fn contributions_sum_to_the_answer() {
         let mut deep = PerfectTree::zero(2);
-        deep.nodes =
-            vec![Node { threshold: 0.0, feature: 1 }, Node::PADDING, Node { threshold: 5.0, feature: 2 }];
+        deep.nodes = vec![Node::new(1, 0.0), Node::PADDING, Node::new(2, 5.0)];
         deep.leaves = [1.0, 0.0, 2.0, 8.0].map(|value| [value; LANES]).to_vec();
         let forest = Forest::new([1.0; LANES], 2, vec![deep]);
         let mut features = Features([0.0; FEATURES]);
@@ -209,6 +277,20 @@ mod tests {
         // Left side 1, right side (2 + 8) / 2 = 5; the tree's mean is 3.
         assert_eq!((bias, moved[1], moved[2]), (4.0, 2.0, 3.0));
         assert_eq!(bias + moved.iter().sum::<f32>(), forest.sums(&features)[LOG]);
+    }
+
+    #[test]
+    fn integers_compare_like_the_numbers_they_stand_for() {
+        let numbers =
+            [f32::NEG_INFINITY, -3.5, -f32::MIN_POSITIVE, -0.0, 0.0, 1e-40, 2.0, f32::MAX, f32::INFINITY];
+        for a in numbers {
+            assert_eq!(Ordered::of(a).number(), a);
+            assert!(Ordered::of(f32::NAN) < Ordered::of(a));
+            for b in numbers {
+                assert_eq!(Ordered::of(a) > Ordered::of(b), a > b, "{a} {b}");
+            }
+        }
+        assert_eq!((Ordered::of(-f32::NAN), Ordered::of(f32::INFINITY)), (Ordered::NAN, Ordered::INFINITY));
     }
 
     #[test]

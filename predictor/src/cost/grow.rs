@@ -33,7 +33,7 @@ type Histogram = [Leaf; BINS];
 #[derive(Clone, Copy, Debug)]
 struct Split {
     gain: f32,
-    /// Index into the columns.
+    /// Index into the chosen columns.
     column: usize,
     /// Rows of bins above this go right.
     bin: usize,
@@ -44,6 +44,8 @@ struct Split {
 pub(crate) struct Grower<'a> {
     columns: &'a [Column],
     settings: GrowSettings,
+    /// Columns that the tree that grows may ask about, as indices.
+    chosen: Vec<usize>,
     /// Rows of the tree that grows, sorted by node.
     order: Vec<u32>,
     moved: Vec<u32>,
@@ -86,14 +88,24 @@ impl Grown {
 
 impl<'a> Grower<'a> {
     pub(crate) fn new(columns: &'a [Column], settings: GrowSettings) -> Self {
-        Self { columns, settings, order: Vec::new(), moved: Vec::new(), gathered: Vec::new() }
+        Self {
+            columns,
+            settings,
+            chosen: Vec::new(),
+            order: Vec::new(),
+            moved: Vec::new(),
+            gathered: Vec::new(),
+        }
     }
 
-    /// Grows a tree over `rows` (indices); `gradients` are of all rows, by row, each with a 1 in [`COUNT`].
-    pub(crate) fn grow(&mut self, rows: &[u32], gradients: &[Leaf]) -> Grown {
+    /// Grows a tree over `rows`, asking about `chosen` columns (both as indices); `gradients` are of all rows, by row,
+    /// each with a 1 in [`COUNT`].
+    pub(crate) fn grow(&mut self, rows: &[u32], chosen: &[u32], gradients: &[Leaf]) -> Grown {
         let depth = self.settings.depth;
         let slots = 1usize << depth;
         let mut grown = Grown { tree: PerfectTree::zero(depth), splits: vec![None; slots] };
+        self.chosen.clear();
+        self.chosen.extend(chosen.iter().map(|&column| column as usize));
         self.order.clear();
         self.order.extend_from_slice(rows);
         let (histograms, total) = self.histograms(0, rows.len(), gradients);
@@ -124,10 +136,21 @@ impl<'a> Grower<'a> {
         self.gathered.extend(rows.iter().map(|&row| gradients[row as usize]));
         let mut total = [0f32; LANES];
         self.gathered.iter().for_each(|gradient| add(&mut total, gradient));
-        let mut histograms = vec![[[0f32; LANES]; BINS]; self.columns.len()];
-        for (histogram, column) in histograms.iter_mut().zip(self.columns) {
+        let mut histograms = vec![[[0f32; LANES]; BINS]; self.chosen.len()];
+        let bins = |column: usize| self.columns[column].bins.as_slice();
+        let (pairs, last) = histograms.as_chunks_mut::<2>();
+        let (pairs_of_columns, last_column) = self.chosen.as_chunks::<2>();
+        // Two columns at a time: an addition need not wait until the one before it has reached the same bin.
+        for ([one, other], &[first, second]) in pairs.iter_mut().zip(pairs_of_columns) {
+            let (first, second) = (bins(first), bins(second));
             for (&row, gradient) in rows.iter().zip(&self.gathered) {
-                add(&mut histogram[usize::from(column.bins[row as usize]) % BINS], gradient);
+                add(&mut one[usize::from(first[row as usize]) % BINS], gradient);
+                add(&mut other[usize::from(second[row as usize]) % BINS], gradient);
+            }
+        }
+        for (histogram, &column) in last.iter_mut().zip(last_column) {
+            for (&row, gradient) in rows.iter().zip(&self.gathered) {
+                add(&mut histogram[usize::from(bins(column)[row as usize]) % BINS], gradient);
             }
         }
         (histograms, total)
@@ -142,7 +165,7 @@ impl<'a> Grower<'a> {
         let mut best: Option<Split> = None;
         for (column, histogram) in node.histograms.iter().enumerate() {
             let mut left = [0f32; LANES];
-            for (bin, sums) in histogram[..self.columns[column].edges.len()].iter().enumerate() {
+            for (bin, sums) in histogram[..self.columns[self.chosen[column]].edges.len()].iter().enumerate() {
                 add(&mut left, sums);
                 if left[COUNT] < min_rows || sums[COUNT] == 0.0 {
                     continue;
@@ -169,10 +192,11 @@ impl<'a> Grower<'a> {
 
     /// Writes a split into the tree.
     fn note(&self, node: &Open, split: Split, grown: &mut Grown) {
-        let column = &self.columns[split.column];
+        let chosen = self.chosen[split.column];
+        let column = &self.columns[chosen];
         let threshold = column.edges[split.bin];
-        grown.tree.nodes[node.slot - 1] = Node { threshold, feature: column.feature };
-        grown.splits[node.slot] = Some((split.column as u16, split.bin as u8));
+        grown.tree.nodes[node.slot - 1] = Node::new(column.feature, threshold);
+        grown.splits[node.slot] = Some((chosen as u16, split.bin as u8));
     }
 
     /// The two children of a node; with histograms if `again` gives the gradients to split them by.
@@ -203,7 +227,7 @@ impl<'a> Grower<'a> {
 
     /// Sorts a node's rows into left and right, each in their order; where the right ones begin.
     fn partition(&mut self, node: &Open, split: Split) -> usize {
-        let bins = &self.columns[split.column].bins;
+        let bins = &self.columns[self.chosen[split.column]].bins;
         self.moved.clear();
         let mut middle = node.start;
         for at in node.start..node.end {
@@ -268,7 +292,8 @@ mod tests {
         let gradients: Vec<Leaf> = rows.iter().map(gradient).collect();
         let settings =
             GrowSettings { depth: 3, min_rows: 5.0, lambda: 0.0, learning_rate: 1.0, weights: [1.0; HEADS] };
-        let grown = Grower::new(&columns, settings).grow(&(0..1_000).collect::<Vec<_>>(), &gradients);
+        let grown =
+            Grower::new(&columns, settings).grow(&(0..1_000).collect::<Vec<_>>(), &[0, 1], &gradients);
         let forest = Forest::new([0.0; LANES], 3, vec![grown.tree.clone()]);
         for (i, row) in rows.iter().enumerate() {
             let (served, wanted) = (forest.sums(row), gradients[i]);

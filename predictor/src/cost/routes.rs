@@ -22,7 +22,6 @@ use crate::cost::approx;
 use crate::cost::cells::{load, store};
 use crate::cost::classes::likeliest_class;
 use crate::cost::interval::LEAST_SPREAD;
-use crate::cost::query::CostClass;
 use crate::hash;
 
 /// Slots for routes; configurations have fewer.
@@ -88,6 +87,26 @@ pub(crate) struct Truth {
     pub log: f32,
     /// 1 for each class border it is above, else 0.
     pub above: [f32; 3],
+}
+
+/// One request's answers held against the truth: what is the same for the track of its route and that of all.
+#[derive(Clone, Copy, Debug)]
+struct Verdict {
+    /// ln of the cost, over the route's mean.
+    over_mean: f32,
+    /// ln cost by the model, over the route's mean; `None` without one.
+    by_model: Option<f32>,
+    /// Squared errors of the means (the model's place is not used: its error depends on the trust in it).
+    squares: [f32; 3],
+    /// 1 for each classifier that was right.
+    hits: [f32; CLASSIFIERS],
+    /// What the class heads' shares lacked.
+    missing: [f32; 3],
+    /// Cost and predicted costs, in units of the route's mean.
+    cost: f32,
+    predicted: [f32; 3],
+    /// ln cost over what was served.
+    residual: f32,
 }
 
 /// How a route is predicted, for people.
@@ -244,63 +263,42 @@ impl TrackView {
     }
 
     /// With one more completion.
-    fn with(mut self, answers: &Answers, truth: &Truth, common: f32) -> Self {
+    fn with(mut self, verdict: &Verdict, common: f32) -> Self {
         self.seen = (self.seen + 1.0).min(1e6);
-        let class = likeliest_class(truth.above);
-        let rate = rate(self.seen, MEMORY);
+        let share = 1.0 / self.seen;
         for who in [KEY, ROUTE] {
-            towards(&mut self.errors[who], square(truth.log - answers.logs[who]), rate);
+            towards(&mut self.errors[who], verdict.squares[who], share.max(1.0 / MEMORY));
         }
         for classifier in 1..CLASSIFIERS {
-            let hit = likeliest_class(answers.above[classifier]) == class;
-            towards(
-                &mut self.hits[classifier],
-                f32::from(u8::from(hit)),
-                self::rate(self.seen, CLASS_MEMORY),
-            );
+            towards(&mut self.hits[classifier], verdict.hits[classifier], share.max(1.0 / CLASS_MEMORY));
         }
-        if answers.logs[MODEL].is_finite() {
-            self.judge_model(answers, truth, class);
+        if let Some(told) = verdict.by_model {
+            self.judge_model(told, verdict);
         }
-        self.weigh(answers, truth.log);
-        let residual = truth.log - answers.log_served;
-        self.watch_drift(residual, common);
-        towards(&mut self.spread, residual.abs().min(4.0), rate_of_spread(self.seen));
+        let rate = share.max(1.0 / SMEAR_MEMORY);
+        towards(&mut self.costs, verdict.cost, rate);
+        for (mean, &told) in self.predicted.iter_mut().zip(&verdict.predicted) {
+            towards(mean, told, rate);
+        }
+        self.watch_drift(verdict.residual, common);
+        let deviation = verdict.residual.abs().min(4.0);
+        towards(&mut self.spread, deviation, share.max(1.0 / SPREAD_MEMORY));
         self
     }
 
-    /// Error, trust and class shares of the model.
-    fn judge_model(&mut self, answers: &Answers, truth: &Truth, class: CostClass) {
+    /// Error, trust and class shares of the model, which said `told` over the route's mean.
+    fn judge_model(&mut self, told: f32, verdict: &Verdict) {
         self.by_model = (self.by_model + 1.0).min(1e6);
-        let rate = rate(self.by_model, MEMORY);
-        let mean = answers.logs[ROUTE];
-        let told = (answers.logs[MODEL] - mean).clamp(-4.0, 4.0);
-        let was = (truth.log - mean).clamp(-4.0, 4.0);
-        let trusted = mean + self.trust() * (answers.logs[MODEL] - mean);
-        towards(&mut self.errors[MODEL], square(truth.log - trusted), rate);
+        let share = 1.0 / self.by_model;
+        let rate = share.max(1.0 / MEMORY);
+        let missed = verdict.over_mean - self.trust() * told;
+        let (told, was) = (told.clamp(-4.0, 4.0), verdict.over_mean.clamp(-4.0, 4.0));
+        towards(&mut self.errors[MODEL], square(missed), rate);
         towards(&mut self.covariance, told * was, rate);
         towards(&mut self.variance, told * told, rate);
-        let hit = likeliest_class(answers.above[0]) == class;
-        towards(&mut self.hits[0], f32::from(u8::from(hit)), self::rate(self.by_model, CLASS_MEMORY));
-        for (border, lift) in self.lifts.iter_mut().enumerate() {
-            let missing = truth.above[border] - answers.above[0][border];
+        towards(&mut self.hits[0], verdict.hits[0], share.max(1.0 / CLASS_MEMORY));
+        for (lift, missing) in self.lifts.iter_mut().zip(verdict.missing) {
             *lift = (*lift + LIFT_RATE * missing).clamp(-0.5, 0.5);
-        }
-    }
-
-    /// Sums of costs and of what each competitor had predicted, in units of the route's mean.
-    fn weigh(&mut self, answers: &Answers, log: f32) {
-        let unit = answers.mean_logs[ROUTE];
-        let relative = |log: f32| approx::exp((log - unit).clamp(-8.0, 8.0));
-        let most = answers.mean_logs[usize::from(answers.served).min(ROUTE)] + LN_MOST_RATIO;
-        let rate = rate(self.seen, SMEAR_MEMORY);
-        towards(&mut self.costs, relative(log.min(most)), rate);
-        // A model that was not there is counted as the key's mean, so that its ratio starts in the right place.
-        let key = relative(answers.mean_logs[KEY]);
-        let with_model = answers.logs[MODEL].is_finite();
-        let model = if with_model { relative(answers.mean_logs[MODEL]) } else { key };
-        for (who, told) in [(MODEL, model), (KEY, key), (ROUTE, 1.0)] {
-            towards(&mut self.predicted[who], told, rate);
         }
     }
 
@@ -315,13 +313,29 @@ impl TrackView {
     }
 }
 
-/// Weight of the newest of `seen` values in a mean of this memory.
-fn rate(seen: f32, memory: f32) -> f32 {
-    (1.0 / seen).max(1.0 / memory)
-}
-
-fn rate_of_spread(seen: f32) -> f32 {
-    rate(seen, SPREAD_MEMORY)
+impl Verdict {
+    fn of(answers: &Answers, truth: Truth) -> Self {
+        let mean = answers.logs[ROUTE];
+        let told = answers.logs[MODEL];
+        let class = likeliest_class(truth.above);
+        let right = |above: [f32; 3]| f32::from(u8::from(likeliest_class(above) == class));
+        let unit = answers.mean_logs[ROUTE];
+        let relative = |log: f32| approx::exp((log - unit).clamp(-8.0, 8.0));
+        let most = answers.mean_logs[usize::from(answers.served).min(ROUTE)] + LN_MOST_RATIO;
+        // A model that was not there is counted as the key's mean, so that its ratio starts in the right place.
+        let key = relative(answers.mean_logs[KEY]);
+        let model = if told.is_finite() { relative(answers.mean_logs[MODEL]) } else { key };
+        Self {
+            over_mean: truth.log - mean,
+            by_model: told.is_finite().then_some(told - mean),
+            squares: answers.logs.map(|log| square(truth.log - log)),
+            hits: answers.above.map(right),
+            missing: std::array::from_fn(|border| truth.above[border] - answers.above[0][border]),
+            cost: relative(truth.log.min(most)),
+            predicted: [model, key, 1.0],
+            residual: truth.log - answers.log_served,
+        }
+    }
 }
 
 fn towards(mean: &mut f32, new: f32, rate: f32) {
@@ -397,10 +411,11 @@ impl Routes {
             track.claim(tag, route_key);
         }
         let common = load(&self.common);
+        let verdict = Verdict::of(answers, truth);
         let before = track.view();
-        track.put(before.with(answers, &truth, common));
-        self.all.put(self.all.view().with(answers, &truth, 0.0));
-        let x = standardised(truth.log - answers.log_served, before.spread);
+        track.put(before.with(&verdict, common));
+        self.all.put(self.all.view().with(&verdict, 0.0));
+        let x = standardised(verdict.residual, before.spread);
         store(&self.common, common + 0.01 * (x - common));
     }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use serde::{Deserialize, Serialize};
 
 use crate::cost::approx;
-use crate::cost::cells::{Cell, CellView, Cells, Label, TaggedCell, load, store, ticks};
+use crate::cost::cells::{Cell, CellView, Cells, Label, Tag, TaggedCell, load, store, ticks};
 use crate::cost::classes::{CostClasses, CostClassesState};
 use crate::cost::estimator::CostPrediction;
 use crate::cost::features::{ENOUGH, FEATURES, Features, place};
@@ -88,6 +88,7 @@ pub(crate) struct Level {
 /// All that the table knows about one request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
+    pub keys: Keys,
     pub global: Level,
     pub route: Level,
     pub source: Level,
@@ -100,13 +101,14 @@ pub(crate) struct Known {
     pub mood: f32,
 }
 
-/// The cells' keys of one request.
-struct Keys {
-    route: u64,
-    source: u64,
-    parameters: u64,
-    fine: u64,
-    both: u64,
+/// Where the statistics of one request are kept; goes with its prediction, so that they are hashed once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Keys {
+    route: Tag,
+    source: Tag,
+    parameters: Tag,
+    fine: Tag,
+    both: Tag,
     exact: u64,
 }
 
@@ -219,7 +221,8 @@ impl KeyTable {
 
     /// A finished request: judges its prediction and learns its cost. One that was cut short teaches only where it
     /// has already cost more than was expected (then it can only raise the mean); else it is dropped and counted.
-    /// Whether it was learned; a row of the training sample should be kept exactly then.
+    /// Whether it was learned; a row of the training sample should be kept exactly then. `prediction` is the one made
+    /// for this query.
     pub fn complete(
         &self,
         query: &CostQuery,
@@ -242,14 +245,14 @@ impl KeyTable {
         if !censored {
             self.judge(query, prediction, &label);
         }
-        self.learn(query, label);
+        self.learn(prediction.keys, label);
         true
     }
 
     /// Learns the measured work of a finished request, microseconds at speed 1. Ignores what is not finite or <= 0.
     pub fn observe(&self, query: &CostQuery, work_us: f64, now: Timestamp) {
         if work_us.is_finite() && work_us > 0.0 {
-            self.learn(query, self.label(work_us, None, now));
+            self.learn(Keys::of(query), self.label(work_us, None, now));
         }
     }
 
@@ -263,8 +266,8 @@ impl KeyTable {
         Label { log, work_us, above, bytes, seen: ticks(now) }
     }
 
-    fn learn(&self, query: &CostQuery, label: Label) {
-        let (log, keys) = (label.log, Keys::of(query));
+    fn learn(&self, keys: Keys, label: Label) {
+        let log = label.log;
         let route = self.cells.observe(keys.route, label);
         for key in [keys.source, keys.parameters, keys.fine, keys.both] {
             self.cells.observe(key, label);
@@ -370,6 +373,7 @@ impl KeyTable {
         let product = fine.mean + source.mean - route.mean;
         let both = Level::under(&fine, product, self.cells.view(keys.both));
         Known {
+            keys,
             global,
             route,
             source,
@@ -404,11 +408,11 @@ impl Keys {
         // Distinct first halves keep the four kinds apart even where their parts are equal.
         let parameters = query.parameter_keys();
         Self {
-            route: hash::pair(1, query.route_key),
-            source: hash::pair(hash::pair(2, query.route_key), query.consumer_key),
-            parameters: hash::pair(3, parameters.alike),
-            fine: hash::pair(5, parameters.close),
-            both: hash::pair(hash::pair(4, parameters.close), query.consumer_key),
+            route: Tag::of(hash::pair(1, query.route_key)),
+            source: Tag::of(hash::pair(hash::pair(2, query.route_key), query.consumer_key)),
+            parameters: Tag::of(hash::pair(3, parameters.alike)),
+            fine: Tag::of(hash::pair(5, parameters.close)),
+            both: Tag::of(hash::pair(hash::pair(4, parameters.close), query.consumer_key)),
             exact: parameters.exact,
         }
     }
