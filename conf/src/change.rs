@@ -1,8 +1,7 @@
 //! What a reload can change at once and what needs a restart.
 //!
-//! Sockets, worker threads and the open state directory live as long as the process. So do the load history, whose
-//! step is the unit of all it holds, and the table of running statistics, whose size is fixed when it is made.
-//! Everything else is in the routing table or read from it and changes with the next generation.
+//! Sockets, worker threads and the open state directory live as long as the process. Everything else is in the routing
+//! table or read from it, or carried over (history, statistics, sample), and changes with the next generation.
 
 use crate::settings::Settings;
 
@@ -13,8 +12,6 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("server.threads", old.server.threads != new.server.threads),
         ("server.state_dir", old.server.state_dir != new.server.state_dir),
         ("admin.listen", old.admin != new.admin),
-        ("learning.step", old.routing.learning.step != new.routing.learning.step),
-        ("learning.key_cells", old.routing.learning.key_cells != new.routing.learning.key_cells),
     ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }
@@ -29,6 +26,8 @@ mod tests {
         let old = parse("init.toml", shipped::INIT).unwrap().0;
         let mut new = old.clone();
         new.routing.pools[0].concurrency += 1;
+        new.routing.learning.step *= 2;
+        new.routing.learning.key_cells *= 2;
         new.server.drain_timeout *= 2;
         assert!(needs_restart(&old, &new).is_empty());
         new.server.listeners[0].address.set_port(1);

@@ -22,7 +22,7 @@ async fn start(cold_start: Duration) -> Producer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let settings = ProducerSettings { address, speed: 1.0, cold_start, seed: 7 };
+    let settings = ProducerSettings { address, speed: 1.0, cold_start, seed: 7, load_report: true };
     let served = tokio::spawn(serve_on(listener, settings, async { drop(stopped.await) }));
     Producer { base: format!("http://{address}"), stop, served }
 }
@@ -61,6 +61,15 @@ async fn every_endpoint_answers_with_what_was_asked() {
 
     let hash = get(&producer, "/hash?n=2500", "a").await;
     assert_eq!(hash.body().len(), 64);
+    let seconds = |answer: &Response<Bytes>| {
+        let report = answer.headers()["endpoint-load-metrics"].to_str().unwrap().to_owned();
+        let rest = report.strip_prefix("TEXT cpu_utilization=").expect("in text form");
+        let (busy, seconds) = rest.split_once(",request_cost.cpu_seconds=").expect("with a cost");
+        assert!((0.0..=1.0).contains(&busy.parse::<f64>().unwrap()), "{report}");
+        seconds.parse::<f64>().unwrap()
+    };
+    let heavy = get(&producer, "/hash?n=250000", "a").await;
+    assert!(seconds(&heavy) > 10.0 * seconds(&hash), "a hundred times the work is much dearer");
     let thumbnail = get(&producer, "/thumbnail?size=50", "a").await;
     assert_eq!(thumbnail.body().len(), "P6\n50 50\n255\n".len() + 50 * 50 * 3);
     assert_eq!(thumbnail.headers()["content-type"], "image/x-portable-pixmap");

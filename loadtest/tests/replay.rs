@@ -40,7 +40,8 @@ async fn a_log_arrives_as_it_was_recorded() {
     writeln!(file, "what is this").unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let producer = ProducerSettings { address, speed: 1.0, cold_start: Duration::ZERO, seed: 1 };
+    let producer =
+        ProducerSettings { address, speed: 1.0, cold_start: Duration::ZERO, seed: 1, load_report: false };
     tokio::spawn(serve_on(listener, producer, std::future::pending()));
     let settings = settings(file.path().into(), format!("http://{address}"));
     let plan = prepare(&settings).unwrap();

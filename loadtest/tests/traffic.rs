@@ -26,7 +26,13 @@ fn shape() -> Shape {
 async fn every_request_of_the_schedule_is_sent_and_answered() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = listener.local_addr().unwrap();
-    let producer = ProducerSettings { address: target, speed: 1.0, cold_start: Duration::ZERO, seed: 1 };
+    let producer = ProducerSettings {
+        address: target,
+        speed: 1.0,
+        cold_start: Duration::ZERO,
+        seed: 1,
+        load_report: false,
+    };
     tokio::spawn(serve_on(listener, producer, std::future::pending()));
     let (progress, told) = watch::channel(TrafficProgress::default());
     let settings = TrafficSettings { target, objective: Duration::from_secs(60), shape: shape() };

@@ -1,6 +1,6 @@
 //! The product's sockets, disks and clocks.
 //!
-//! Adapters (`engine`, `store`, `fleet`, `admin`) never import each other; only the composition root ([`app`]) knows
+//! Adapters (`engine`, `store`, `admin`, and `foretide-fleet`) never import each other; only the composition root ([`app`]) knows
 //! them all. [`reconcile`] drives the pure controller in real time.
 
 pub mod admin;
@@ -9,7 +9,6 @@ pub mod cli;
 pub mod clock;
 pub mod demo;
 pub mod engine;
-pub mod fleet;
 pub mod reconcile;
 pub mod ring;
 pub mod store;

@@ -15,8 +15,44 @@ pub enum Outcome {
     ProducerError,
     /// No connection, or it broke, or a timeout.
     ProducerUnreachable,
-    /// The client went away: says nothing about cost or producer.
+    /// The client went away: says nothing about the producer, and of the cost only what it is at least.
     ClientGone,
+}
+
+/// Shares of its resources that an instance says it uses; above 1: beyond a limit of its own. `None`: not said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Utilisation {
+    /// Of the processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<f32>,
+    /// Of the memory, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<f32>,
+    /// Of whatever limits the application, by its own judgement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<f32>,
+}
+
+/// What an instance said in its load report (ORCA).
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reported {
+    /// What the request cost, microseconds of work, where its pool takes costs from reports; `None`: not said.
+    pub work_us: Option<f64>,
+    /// Of the instance.
+    pub utilisation: Utilisation,
+}
+
+impl Utilisation {
+    /// Share of capacity in use: the application's own judgement, else the processor's (as gRPC's weighted round robin has
+    /// it, proposal A58).
+    pub fn used(&self) -> Option<f32> {
+        self.application.filter(|share| *share > 0.0).or(self.cpu)
+    }
+
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One try of one request, finished.
@@ -35,12 +71,14 @@ pub struct Observation {
     /// Sent to the instance until its last byte, microseconds.
     pub upstream_us: u64,
     /// Measured work with waiting taken off, at the instance's own speed, microseconds ([`crate::live::Ticket::finish`]);
-    /// 0 when unknown (failed or cut short).
+    /// 0 when nothing ran there. Of a try that was cut short it is what had run until then: its work is at least that.
     pub attained_us: f64,
     /// Status sent by the producer; 0: none.
     pub status: u16,
     /// Size of the response's body as the producer sent it, bytes; `None` when it was cut short.
     pub response_bytes: Option<u64>,
+    /// What the instance said of it and of itself.
+    pub reported: Reported,
     /// How it ended.
     pub outcome: Outcome,
     /// True for all but the last try of a request.

@@ -319,4 +319,17 @@ pub struct UpstreamSettings {
     pub first_byte_timeout: Duration,
     /// Between two reads of a body, and of a pooled connection's life unused.
     pub idle_timeout: Duration,
+    /// What a request costs is what its instance says in its load report; `None`: what was measured.
+    pub cost_from: Option<ReportedCost>,
+    /// Whether clients see the instances' load reports.
+    pub pass_load_report: bool,
+}
+
+/// A cost that instances report with their answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReportedCost {
+    /// `request_cost.NAME` or `named_metrics.NAME`, as a load report (ORCA) spells it.
+    pub field: String,
+    /// Work that one of it is, as time of service on an instance of speed 1.
+    pub unit: Duration,
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use foretide_routing::settings::{EjectionSettings, HealthSettings, RetrySettings, UpstreamSettings};
+use foretide_routing::settings::{
+    EjectionSettings, HealthSettings, ReportedCost, RetrySettings, UpstreamSettings,
+};
 
-use crate::document::{Says, Section};
+use crate::document::{Says, Section, closest};
 use crate::item::Item;
 
 const MS: Duration = Duration::from_millis(1);
@@ -124,7 +126,53 @@ pub(super) fn upstream(section: &Section<'_>) -> UpstreamSettings {
         connect_timeout: duration("connect_timeout").unwrap_or(SECOND),
         first_byte_timeout: duration("first_byte_timeout").unwrap_or(60 * SECOND),
         idle_timeout: duration("idle_timeout").unwrap_or(60 * SECOND),
+        cost_from: cost_from(section),
+        pass_load_report: section.item("pass_load_report").and_then(|item| item.flag()).unwrap_or(false),
     };
     section.close();
     settings
+}
+
+/// `cost_from` and `cost_unit`: measured service, or a number of the instances' load reports.
+fn cost_from(section: &Section<'_>) -> Option<ReportedCost> {
+    let item = section.item("cost_from");
+    let unit_item = section.item("cost_unit");
+    let unit = unit_item.as_ref().and_then(|item| item.duration(Duration::from_nanos(1)..=HOUR));
+    let text = item.as_ref().and_then(|item| item.text());
+    match text.filter(|text| *text != MEASURED) {
+        None => {
+            if let Some(item) = unit_item {
+                let help = "add `cost_from = \"request_cost.NAME\"` or remove it";
+                item.warn(Says::new("has no effect while costs are measured").help(help));
+            }
+            None
+        }
+        Some(text) => {
+            if let (Some(item), Err(says)) = (&item, reported(text)) {
+                item.error(says);
+            }
+            Some(ReportedCost { field: text.to_owned(), unit: unit.unwrap_or(SECOND) })
+        }
+    }
+}
+
+/// Costs are what was measured here.
+const MEASURED: &str = "measured";
+/// Groups of named numbers in a load report that may be costs.
+const GROUPS: [&str; 2] = ["request_cost", "named_metrics"];
+
+fn reported(text: &str) -> Result<(), Says> {
+    let (group, name) = text.split_once('.').unwrap_or((text, ""));
+    let known = GROUPS.contains(&group);
+    if known && !name.is_empty() && !name.contains([',', '=']) {
+        return Ok(());
+    }
+    let meant = closest(group, GROUPS.into_iter().chain([MEASURED]));
+    let help = match meant {
+        Some(MEASURED) => "did you mean \"measured\"?".to_owned(),
+        Some(group) => format!("did you mean \"{group}.{}\"?", if name.is_empty() { "NAME" } else { name }),
+        None => "write \"measured\", or \"request_cost.NAME\" or \"named_metrics.NAME\" of the load reports"
+            .to_owned(),
+    };
+    Err(Says::new(format!("\"{text}\" is no source of costs")).help(help))
 }

@@ -98,3 +98,23 @@ fn findings_are_data_too() {
     let json = serde_json::to_value(&findings("version = 2\n")[0]).unwrap();
     assert_eq!((json["severity"].as_str(), json["line"].as_u64()), (Some("error"), Some(1)));
 }
+
+#[test]
+fn a_source_of_costs_is_measured_or_named_as_a_report_names_it() {
+    let with = |lines: &str| findings(&format!("{BARE}[pools.a.upstream]\n{lines}\n"));
+    assert!(with("cost_from = \"request_cost.cpu_seconds\"\ncost_unit = \"1ms\"").is_empty());
+    assert!(with("cost_from = \"measured\"").is_empty());
+    for (text, help) in [
+        ("request_cots.cpu", "did you mean \"request_cost.cpu\"?"),
+        ("request_cost", "did you mean \"request_cost.NAME\"?"),
+        ("mesured", "did you mean \"measured\"?"),
+        ("orca", "write \"measured\""),
+    ] {
+        let all = with(&format!("cost_from = \"{text}\""));
+        assert_eq!(all.len(), 1, "{all:?}");
+        let suggestion = all[0].suggestion.as_deref().unwrap_or_default();
+        assert!(all[0].key == "pools.a.upstream.cost_from" && suggestion.contains(help), "{all:?}");
+    }
+    let all = with("cost_unit = \"1ms\"");
+    assert_eq!((all.len(), all[0].severity), (1, Severity::Warning), "{all:?}");
+}

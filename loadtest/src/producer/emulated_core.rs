@@ -26,10 +26,25 @@ const WAITING_JOBS: usize = 1_024;
 /// that was held up (a stopped process) run unthrottled for a while.
 const LARGEST_CREDIT_US: f64 = 2_000.0;
 
+/// Share of time that the core was busy is reckoned anew so often: a few requests of the usual size.
+const MEASURED_OVER: Duration = Duration::from_millis(500);
+
 /// Work that is done in steps on data of type `D`.
 pub(super) struct Job<D> {
     step: Box<dyn FnMut(&mut D) -> Progress + Send>,
-    reply: oneshot::Sender<Vec<u8>>,
+    used: Duration,
+    reply: oneshot::Sender<Finished>,
+}
+
+/// What a job came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finished {
+    /// Body of the answer.
+    pub(super) body: Vec<u8>,
+    /// CPU time it took.
+    pub(super) used: Duration,
+    /// Thousandths of the time lately that the core was busy.
+    pub(super) busy_permille: u64,
 }
 
 /// What a step of a job came to.
@@ -57,21 +72,27 @@ impl<D> RunQueue<D> {
         self.jobs.push_back(job);
     }
 
-    /// One step of the job whose turn it is; jobs nobody waits for any more are dropped. False: nothing to do.
-    fn turn(&mut self, data: &mut D) -> bool {
+    /// One step of the job whose turn it is; jobs nobody waits for any more are dropped. Its CPU time; `None`: nothing to do.
+    fn turn(&mut self, data: &mut D, busy_permille: u64) -> Option<Duration> {
         while let Some(mut job) = self.jobs.pop_front() {
             if job.reply.is_closed() {
                 continue;
             }
-            match (job.step)(data) {
+            let before = thread_cpu_time();
+            let progress = (job.step)(data);
+            let used = thread_cpu_time().saturating_sub(before);
+            job.used += used;
+            match progress {
                 Progress::More => self.jobs.push_back(job),
                 // The caller may have gone in this very step; then nobody misses the answer.
                 Progress::Failed => {}
-                Progress::Done(body) => drop(job.reply.send(body)),
+                Progress::Done(body) => {
+                    drop(job.reply.send(Finished { body, used: job.used, busy_permille }));
+                }
             }
-            return true;
+            return Some(used);
         }
-        false
+        None
     }
 }
 
@@ -98,6 +119,34 @@ impl Quota {
     /// So long the core has really waited.
     fn waited(&mut self, waited: Duration) {
         self.owed_us = (self.owed_us - waited.as_secs_f64() * 1e6).max(-LARGEST_CREDIT_US);
+    }
+}
+
+/// How busy the core is: time spent working or paying, over time.
+#[derive(Debug)]
+struct Meter {
+    since: Instant,
+    idle: Duration,
+    busy_permille: u64,
+}
+
+impl Meter {
+    fn new(now: Instant) -> Self {
+        Self { since: now, idle: Duration::ZERO, busy_permille: 0 }
+    }
+
+    /// The core has been idle from then until now.
+    fn idled(&mut self, from: Instant, now: Instant) {
+        self.idle += now.saturating_duration_since(from);
+        self.look(now);
+    }
+
+    fn look(&mut self, now: Instant) {
+        let span = now.saturating_duration_since(self.since);
+        if span >= MEASURED_OVER {
+            let busy = span.saturating_sub(self.idle).as_secs_f64() / span.as_secs_f64();
+            *self = Self { since: now, idle: Duration::ZERO, busy_permille: (busy * 1e3) as u64 };
+        }
     }
 }
 
@@ -130,10 +179,13 @@ impl<D: 'static> CoreHandle<D> {
         Ok(Self { jobs })
     }
 
-    /// The body that the job ends with; `None`: it failed, too many are waiting, or the core has ended.
-    pub(super) async fn run(&self, step: impl FnMut(&mut D) -> Progress + Send + 'static) -> Option<Vec<u8>> {
+    /// What the job ends with; `None`: it failed, too many are waiting, or the core has ended.
+    pub(super) async fn run(
+        &self,
+        step: impl FnMut(&mut D) -> Progress + Send + 'static,
+    ) -> Option<Finished> {
         let (reply, answer) = oneshot::channel();
-        match self.jobs.try_send(Job { step: Box::new(step), reply }) {
+        match self.jobs.try_send(Job { step: Box::new(step), used: Duration::ZERO, reply }) {
             Ok(()) => answer.await.ok(),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => None,
         }
@@ -172,17 +224,20 @@ impl<D> Throttle<'_, D> {
     }
 
     fn run(&mut self, data: &mut D) {
+        let mut meter = Meter::new(Instant::now());
         loop {
             self.queue.jobs.extend(self.arrivals.try_iter());
-            let before = thread_cpu_time();
-            if self.queue.turn(data) {
-                self.pay(thread_cpu_time().saturating_sub(before));
+            if let Some(used) = self.queue.turn(data, meter.busy_permille) {
+                self.pay(used);
+                meter.look(Instant::now());
                 continue;
             }
+            let idle_since = Instant::now();
             match self.arrivals.recv() {
                 Ok(job) => self.queue.push(job),
                 Err(_) => return,
             }
+            meter.idled(idle_since, Instant::now());
         }
     }
 
@@ -206,7 +261,7 @@ fn thread_cpu_time() -> Duration {
 mod tests {
     use super::*;
 
-    fn job(name: char, steps: usize) -> (Job<Vec<char>>, oneshot::Receiver<Vec<u8>>) {
+    fn job(name: char, steps: usize) -> (Job<Vec<char>>, oneshot::Receiver<Finished>) {
         let (reply, answer) = oneshot::channel();
         let mut left = steps;
         let step = move |log: &mut Vec<char>| {
@@ -214,7 +269,7 @@ mod tests {
             left -= 1;
             if left == 0 { Progress::Done(vec![name as u8]) } else { Progress::More }
         };
-        (Job { step: Box::new(step), reply }, answer)
+        (Job { step: Box::new(step), used: Duration::ZERO, reply }, answer)
     }
 
     #[test]
@@ -222,14 +277,14 @@ mod tests {
         let (mut queue, mut log) = (RunQueue::new(), Vec::new());
         let (heavy, _heavy_answer) = job('H', 6);
         queue.push(heavy);
-        assert!(queue.turn(&mut log));
+        assert!(queue.turn(&mut log, 0).is_some());
         let (light, mut light_answer) = job('l', 1);
         let (middle, _middle_answer) = job('m', 3);
         queue.push(light);
         queue.push(middle);
-        while queue.turn(&mut log) {}
+        while queue.turn(&mut log, 0).is_some() {}
         assert_eq!(log.iter().collect::<String>(), "HHlmHmHmHH");
-        assert_eq!(light_answer.try_recv().ok(), Some(vec![b'l']));
+        assert_eq!(light_answer.try_recv().unwrap().body, [b'l']);
     }
 
     #[test]
@@ -240,7 +295,7 @@ mod tests {
         drop(answer);
         queue.push(gone);
         queue.push(kept);
-        while queue.turn(&mut log) {}
+        while queue.turn(&mut log, 0).is_some() {}
         assert_eq!(log, ['k']);
     }
 
@@ -257,10 +312,23 @@ mod tests {
         assert_eq!(Quota::new(f64::NAN).charge(chunk), Duration::ZERO);
     }
 
+    #[test]
+    fn a_core_is_as_busy_as_it_was_not_idle() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut meter = Meter::new(start);
+        meter.idled(at(100), at(400));
+        assert_eq!(meter.busy_permille, 0, "too early to say");
+        meter.look(at(600));
+        assert_eq!(meter.busy_permille, 500);
+        meter.idled(at(600), at(1_600));
+        assert_eq!(meter.busy_permille, 0);
+    }
+
     #[tokio::test]
     async fn a_core_answers_and_ends_with_its_last_handle() {
         let core = CoreHandle::start(Quota::new(1.0), |_| 20_u8).unwrap();
-        let body = core.run(|data| Progress::Done(vec![*data + 1])).await;
-        assert_eq!(body, Some(vec![21]));
+        let finished = core.run(|data| Progress::Done(vec![*data + 1])).await;
+        assert_eq!(finished.unwrap().body, [21]);
     }
 }

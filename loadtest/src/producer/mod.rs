@@ -1,7 +1,8 @@
 //! The sample producer: an HTTP server whose requests cost real CPU time, on a core of a chosen speed.
 //!
 //! It stands for a small containerised service: a share of one core, a cold start of seconds, tenants of different
-//! size, endpoints of very different cost. It tells nobody what a request cost; that is to be found out.
+//! size, endpoints of very different cost. What a request cost is to be found out; asked to, it reports that as
+//! well-behaved producers do, in a header (ORCA).
 //!
 //! States: *cold* (data being made; `/health` says 503, work waits), *warm* (`/health` says 200), *closing* (no new
 //! connections, requests in flight are finished).
@@ -31,7 +32,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::emulated_core::{CoreHandle, Progress, Quota, Throttle};
+use self::emulated_core::{CoreHandle, Finished, Progress, Quota, Throttle};
 use self::warehouse::{ITEMS, PICTURE_SIDE, Warehouse};
 use self::work::Work;
 
@@ -58,6 +59,8 @@ pub struct ProducerSettings {
     pub cold_start: Duration,
     /// Seed of the data.
     pub seed: u64,
+    /// Whether answers carry a load report: share of time busy, and CPU seconds of the request.
+    pub load_report: bool,
 }
 
 /// Body of an answer: made here, or the request's own.
@@ -67,6 +70,7 @@ struct Instance {
     core: CoreHandle<Option<Warehouse>>,
     warm: Arc<AtomicBool>,
     name: HeaderValue,
+    load_report: bool,
 }
 
 /// Serves until `shutdown` completes, then finishes requests in flight. Prints nothing.
@@ -95,7 +99,7 @@ pub async fn serve_on(
         warm_flag.store(warehouse.is_some(), Ordering::Release);
         warehouse
     })?;
-    let instance = Arc::new(Instance { core, warm, name });
+    let instance = Arc::new(Instance { core, warm, name, load_report: settings.load_report });
     let (close, closing) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -182,14 +186,26 @@ async fn work(instance: &Instance, request: &Request<Incoming>) -> Response<Answ
         Some(Ok(work)) => work,
     };
     let content_type = HeaderValue::from_static(work.content_type());
-    let body = instance.core.run(move |warehouse| match warehouse {
+    let finished = instance.core.run(move |warehouse| match warehouse {
         Some(warehouse) => work.step(warehouse),
         None => Progress::Failed,
     });
-    match body.await {
-        Some(body) => respond(StatusCode::OK, content_type, Either::Left(Full::from(body))),
-        None => text(StatusCode::SERVICE_UNAVAILABLE, "cannot do this now\n"),
+    let Some(finished) = finished.await else {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "cannot do this now\n");
+    };
+    let report = load_report(&finished).filter(|_| instance.load_report);
+    let mut response = respond(StatusCode::OK, content_type, Either::Left(Full::from(finished.body)));
+    if let Some(report) = report {
+        response.headers_mut().insert("endpoint-load-metrics", report);
     }
+    response
+}
+
+/// ORCA's text form.
+fn load_report(finished: &Finished) -> Option<HeaderValue> {
+    let (busy, seconds) = (finished.busy_permille as f64 / 1e3, finished.used.as_secs_f64());
+    HeaderValue::try_from(format!("TEXT cpu_utilization={busy:.3},request_cost.cpu_seconds={seconds:.6}"))
+        .ok()
 }
 
 fn echo(request: Request<Incoming>) -> Response<AnswerBody> {

@@ -12,7 +12,7 @@ use foretide_routing::control::io::{Effect, FleetEvent, Input};
 use foretide_routing::decide::{self, Attempt, Decision};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::live::Ticket;
-use foretide_routing::observe::{Observation, Outcome as Ending};
+use foretide_routing::observe::{Observation, Outcome as Ending, Reported};
 use foretide_routing::settings::RoutingSettings;
 use foretide_routing::table::RoutingTable;
 use rand::Rng as _;
@@ -330,6 +330,7 @@ impl<'w> Sim<'w> {
             attained_us,
             status,
             response_bytes: None,
+            reported: Reported::default(),
             outcome,
             retried,
         };

@@ -140,6 +140,12 @@ impl CostModel {
         &self.card
     }
 
+    /// The same under another number, for a collection in which its own is taken.
+    #[must_use]
+    pub fn numbered(self, version: u64) -> Self {
+        Self { card: ModelCard { version, ..self.card }, ..self }
+    }
+
     /// A model that answers NaN to everything, for fault drills.
     pub fn broken_for_drills() -> Self {
         let card = ModelCard { log_rmse: f64::INFINITY, ..ModelCard::default() };

@@ -87,6 +87,16 @@ impl Reservoir {
         true
     }
 
+    /// The same sample with room for another number of rows; the counts go on.
+    #[must_use]
+    pub fn resized(&self, capacity: usize) -> Self {
+        let mut resized = Self::new(capacity, self.seed);
+        for row in self.rows() {
+            resized.push(row);
+        }
+        Self { accepted: self.accepted, refused: self.refused, ..resized }
+    }
+
     /// Rows held.
     pub fn len(&self) -> usize {
         self.strata.iter().map(|stratum| stratum.rows.len()).sum()
@@ -221,6 +231,16 @@ mod tests {
             );
             assert_eq!(stratum.owners.values().sum::<usize>(), stratum.rows.len());
         }
+    }
+
+    #[test]
+    fn a_sample_of_another_size_keeps_its_rows_and_goes_on_counting() {
+        let mut reservoir = Reservoir::new(200, 3);
+        (0..500).for_each(|i| assert!(reservoir.push(sample(i % 7, 1.0 + (i % 31) as f64, i))));
+        let larger = reservoir.resized(2_000);
+        assert_eq!((larger.rows(), larger.accepted()), (reservoir.rows(), 500));
+        let smaller = reservoir.resized(50);
+        assert!((20..=50).contains(&smaller.len()), "{}", smaller.len());
     }
 
     #[test]

@@ -52,6 +52,33 @@ impl Series {
         }
     }
 
+    /// The same load in steps of another width: a wider step has the mean of the old ones that begin in it, a narrower one
+    /// the value of the old one that it begins in. The newest `capacity` steps.
+    #[must_use]
+    pub fn rescaled(&self, step: Duration, capacity: usize) -> Self {
+        let mut rescaled = Self::new(step, capacity);
+        let (Some(start), Some(end)) = (self.start(), self.end()) else { return rescaled };
+        let width = rescaled.step_us;
+        let oldest = end.as_us().saturating_sub(width.saturating_mul(rescaled.capacity as u64));
+        let mut wide = (0, 0.0, 0u32);
+        for (index, &value) in self.values().iter().enumerate() {
+            let from = start.as_us() + index as u64 * self.step_us;
+            let until = from.saturating_add(self.step_us);
+            if until <= oldest || !value.is_finite() {
+                continue;
+            }
+            if width < self.step_us {
+                let first = from.max(oldest).div_ceil(width);
+                (first..until.div_ceil(width)).for_each(|step| rescaled.put(rescaled.begin(step), value));
+                continue;
+            }
+            let step = from / width;
+            wide = if wide.0 == step { (step, wide.1 + value, wide.2 + 1) } else { (step, value, 1) };
+            rescaled.put(rescaled.begin(step), wide.1 / f64::from(wide.2));
+        }
+        rescaled
+    }
+
     /// Width of a step.
     pub fn step(&self) -> Duration {
         Duration::from_micros(self.step_us)
@@ -102,6 +129,22 @@ mod tests {
         assert_eq!(series.values()[2], 4.0);
         series.put(second(100), 7.0);
         assert_eq!(series.values(), [7.0]);
+    }
+
+    #[test]
+    fn another_width_of_steps_keeps_the_load() {
+        let mut series = Series::new(Duration::from_secs(2), 100);
+        for (at, value) in [(10, 1.0), (12, 3.0), (14, 5.0), (18, 7.0)] {
+            series.put(second(at), value);
+        }
+        let wide = series.rescaled(Duration::from_secs(4), 100);
+        assert_eq!((wide.start(), wide.values()), (Some(second(8)), &[1.0, 4.0, 7.0][..]));
+        let narrow = series.rescaled(Duration::from_secs(1), 4);
+        assert_eq!((narrow.start(), narrow.values()), (Some(second(18)), &[7.0, 7.0][..]), "of 16 to 20");
+        assert_eq!(series.rescaled(Duration::from_secs(2), 2).values().last(), Some(&7.0));
+        assert!(
+            Series::new(Duration::from_secs(1), 5).rescaled(Duration::from_micros(1), 5).values().is_empty()
+        );
     }
 
     proptest! {

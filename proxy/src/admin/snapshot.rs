@@ -26,6 +26,7 @@ const STATES: [InstanceState; 6] = [
 /// Appends all state metrics to `out`.
 pub(super) fn write(report: &StatusReport, out: &mut String) {
     load_scores(report, out);
+    utilisations(report, out);
     states(report, out);
     let tiers = report.weights;
     let mut weights =
@@ -56,6 +57,20 @@ fn load_scores(report: &StatusReport, out: &mut String) {
             if let Some(value) = value {
                 family.sample(&[("pool", &pool.name), ("instance", &name(instance)), ("tier", tier)], value);
             }
+        }
+    }
+}
+
+fn utilisations(report: &StatusReport, out: &mut String) {
+    let help = "Share of a resource in use, as the instance says in its load reports of the last seconds.";
+    let mut family = Family::new(out, "foretide_instance_utilization", help);
+    for (pool, instance) in instances(report) {
+        let Some(said) = instance.utilisation else { continue };
+        let resources = [("cpu", said.cpu), ("memory", said.memory), ("application", said.application)];
+        for (resource, share) in resources {
+            let Some(share) = share else { continue };
+            let labels = [("pool", &*pool.name), ("instance", &*name(instance)), ("resource", resource)];
+            family.sample(&labels, f64::from(share));
         }
     }
 }

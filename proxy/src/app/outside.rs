@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use foretide_conf::settings::Settings;
+use foretide_fleet::probe::{self, ProbeTarget};
+use foretide_fleet::process::ProcessFleet;
 use foretide_predictor::cost::model::CostModel;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::control::io::Input;
@@ -23,8 +25,6 @@ use tokio::task::JoinHandle;
 use crate::admin::{self, AdminCommand, AdminParts, DrillKind};
 use crate::app::reload::Reloader;
 use crate::engine::Shutdown;
-use crate::fleet::probe::{self, ProbeTarget};
-use crate::fleet::process::ProcessFleet;
 use crate::reconcile::Command;
 use crate::reconcile::hands::FleetCommand;
 
@@ -74,7 +74,8 @@ impl Outside {
         let _inside = runtime.enter();
 
         let (events, fleet_events) = mpsc::channel(QUEUE);
-        let fleet = tokio::spawn(manage(ProcessFleet::new(events), parts.fleet_queue, ended.clone()));
+        let fleet = ProcessFleet::remembering(events, &parts.settings.server.state_dir);
+        let fleet = tokio::spawn(manage(fleet, parts.fleet_queue, ended.clone()));
         tokio::spawn(forward(fleet_events, parts.commands.clone(), Input::Fleet));
         let (verdicts, probe_results) = mpsc::channel(QUEUE);
         tokio::spawn(probe::run(parts.probes, verdicts));

@@ -27,13 +27,17 @@ pub struct Args {
     /// Seed of its data.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Report with each answer how busy it is and what the request cost (header endpoint-load-metrics, ORCA).
+    #[arg(long)]
+    load_report: bool,
 }
 
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let address = SocketAddr::from(([127, 0, 0, 1], args.port));
     let speed = speed_by_port(&args.speed, args.port).clamp(0.01, 1.0);
-    let settings = ProducerSettings { address, speed, cold_start: args.cold_start, seed: args.seed };
+    let Args { cold_start, seed, load_report, .. } = args;
+    let settings = ProducerSettings { address, speed, cold_start, seed, load_report };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;

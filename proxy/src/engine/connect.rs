@@ -92,6 +92,8 @@ mod tests {
             connect_timeout: Duration::from_secs(3),
             first_byte_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            cost_from: None,
+            pass_load_report: false,
         }
     }
 

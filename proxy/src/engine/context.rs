@@ -13,18 +13,18 @@ use foretide_predictor::time::Timestamp;
 use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::live::Ticket;
-use foretide_routing::observe::{Observation, Outcome};
+use foretide_routing::observe::{Observation, Outcome, Reported};
 use foretide_routing::settings::UpstreamSettings;
 use foretide_routing::table::{PoolTable, RoutingTable};
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use pingora_proxy::Session;
 use tokio::time::Instant;
 
 use crate::clock::Moment;
 use crate::engine::access_line::{Flag, Line, LineHead, LineRoute, LineTry};
-use crate::engine::metrics::RouteMetrics;
+use crate::engine::metrics::{Report, RouteMetrics};
 use crate::engine::shared::Shared;
-use crate::engine::{headers, watch};
+use crate::engine::{headers, report, watch};
 
 /// Tries of one request at most, whatever a pool's settings say.
 pub(super) const MOST_TRIES: usize = 16;
@@ -70,6 +70,9 @@ struct Try {
     sent_at: Timestamp,
     status: u16,
     response_bytes: u64,
+    /// The instance has it, or may have it.
+    sent: bool,
+    reported: Reported,
     done: Option<Done>,
     _in_flight: InFlight,
 }
@@ -224,6 +227,8 @@ impl RequestContext {
             sent_at: now,
             status: 0,
             response_bytes: 0,
+            sent: false,
+            reported: Reported::default(),
             done: None,
             _in_flight: InFlight::new(&routed.metrics),
         });
@@ -232,8 +237,7 @@ impl RequestContext {
 
     /// The pool of a routed request.
     pub(super) fn pool(&self) -> Option<&PoolTable> {
-        let routed = self.routed.as_ref()?;
-        routed.table.pools.get(routed.facts.pool.index())
+        pool_of(self.routed.as_ref()?)
     }
 
     /// How the pool talks to its instances.
@@ -243,12 +247,10 @@ impl RequestContext {
 
     /// The instance has got the request, or is about to. On a kept connection that is as soon as it is chosen.
     pub(super) fn sent(&mut self, reused: bool) {
-        if reused {
-            return;
-        }
-        let now = self.read_clock().stamp;
+        let now = if reused { None } else { Some(self.read_clock().stamp) };
         if let Some(current) = self.current() {
-            current.sent_at = now;
+            current.sent = true;
+            current.sent_at = now.unwrap_or(current.sent_at);
         }
     }
 
@@ -257,6 +259,19 @@ impl RequestContext {
         if let Some(current) = self.current() {
             current.status = status;
         }
+    }
+
+    /// Reads the instance's load report, if there is one; true: it must be taken off, clients are not to see it.
+    pub(super) fn read_report(&mut self, headers: &HeaderMap) -> bool {
+        let Some(routed) = self.routed.as_mut() else { return false };
+        let Some(upstream) = pool_of(routed).map(|pool| &pool.settings.upstream) else { return false };
+        let Some(read) = report::read_from(headers, upstream) else { return false };
+        let hide = !upstream.pass_load_report;
+        routed.metrics.reported(if read.is_some() { Report::Read } else { Report::Broken });
+        if let (Some(read), Some(current)) = (read, routed.current.as_mut()) {
+            current.reported = read;
+        }
+        hide
     }
 
     /// A piece of the instance's answer is here.
@@ -327,10 +342,13 @@ impl RequestContext {
         let done = match (current.done, current.ticket.take()) {
             (Some(done), _) => done,
             (None, Some(ticket)) if complete => Done { at: now, attained_us: ticket.finish(now) },
+            // Cut short, but the instance had it until now: so much it has cost at least.
+            (None, Some(ticket)) if current.sent => Done { at: now, attained_us: ticket.cut_short(now) },
             _ => Done { at: now, attained_us: 0.0 },
         };
         // How long a tunnel stayed open is no cost.
-        let attained_us = if complete && current.status != 101 { done.attained_us } else { 0.0 };
+        let attained_us = if current.status == 101 { 0.0 } else { done.attained_us };
+        let measured_us = if complete { attained_us } else { 0.0 };
         let upstream_us = done.at.since(current.sent_at).as_micros() as u64;
         self.shared.ring.push(Observation {
             arrived_at: self.arrived.stamp,
@@ -342,12 +360,17 @@ impl RequestContext {
             attained_us,
             status: current.status,
             response_bytes: current.done.map(|_| current.response_bytes),
+            reported: current.reported,
             outcome,
             retried,
         });
         routed.metrics.upstream_duration.record(upstream_us as f64 / 1e6);
-        if attained_us > 0.0 {
-            routed.metrics.cost_actual.record(attained_us / 1e6);
+        if measured_us > 0.0 {
+            routed.metrics.cost_actual.record(measured_us / 1e6);
+        }
+        let wanted = pool_of(routed).is_some_and(|pool| pool.settings.upstream.cost_from.is_some());
+        if wanted && outcome == Outcome::Ok && current.reported.work_us.is_none() {
+            routed.metrics.reported(Report::WithoutCost);
         }
         routed.last = Some(LineTry {
             decision: current.decision.id,
@@ -356,7 +379,7 @@ impl RequestContext {
             reason: current.decision.reason,
             outcome,
             upstream_us,
-            attained_us,
+            attained_us: measured_us,
         });
         if retried {
             self.tried.add(current.decision.instance);
@@ -408,6 +431,10 @@ impl RequestContext {
             self.shared.metrics.line_dropped();
         }
     }
+}
+
+fn pool_of(routed: &Routed) -> Option<&PoolTable> {
+    routed.table.pools.get(routed.facts.pool.index())
 }
 
 impl Drop for RequestContext {

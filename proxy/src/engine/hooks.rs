@@ -11,6 +11,7 @@ use foretide_routing::extract::RequestFacts;
 use foretide_routing::observe::Outcome;
 use foretide_routing::retry;
 use foretide_routing::table::RoutingTable;
+use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
@@ -26,7 +27,7 @@ use crate::engine::head::Head;
 use crate::engine::outcome::{is_upstream_timeout, judge};
 use crate::engine::respond::respond;
 use crate::engine::shared::Shared;
-use crate::engine::{connect, headers, watch};
+use crate::engine::{connect, headers, report, watch};
 
 /// What Pingora can hold back of a body and send again.
 const REPLAYABLE: usize = 64 * 1024;
@@ -175,11 +176,27 @@ impl ProxyHttp for Hooks {
             return Ok(());
         }
         ctx.answered(status);
+        if ctx.read_report(&response.headers) {
+            report::NAMES.iter().for_each(|name| drop(response.remove_header(name)));
+        }
         watch::cut_at(if upgraded { None } else { ctx.deadline });
         if self.shared.draining.load(Ordering::Acquire) {
             session.set_keepalive(None);
         }
         headers::answer(response, &ctx.request_id)
+    }
+
+    /// gRPC's load reports come behind the body.
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut Box<RequestContext>,
+    ) -> Result<()> {
+        if ctx.read_report(trailers) {
+            report::NAMES.iter().for_each(|name| drop(trailers.remove(name)));
+        }
+        Ok(())
     }
 
     fn upstream_response_body_filter(

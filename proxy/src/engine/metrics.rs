@@ -24,6 +24,7 @@ const COST_ACTUAL: &str = "foretide_cost_actual_seconds";
 const PREDICTION_DURATION: &str = "foretide_prediction_duration_seconds";
 const FALLBACKS: &str = "foretide_tier_fallbacks_total";
 const RETRIES: &str = "foretide_retries_total";
+const REPORTS: &str = "foretide_load_reports_total";
 const LOG_DROPPED: &str = "foretide_access_log_dropped_total";
 
 /// Label of a request that no route took.
@@ -50,6 +51,10 @@ pub(super) fn describe() {
     );
     describe_counter!(FALLBACKS, "Decisions made without all tiers, by reason");
     describe_counter!(RETRIES, "Second and later tries");
+    describe_counter!(
+        REPORTS,
+        "Load reports of instances: read, broken, or (where the pool's costs are reported) answers without a cost"
+    );
     describe_counter!(LOG_DROPPED, "Access log lines dropped because the writer could not keep up");
 }
 
@@ -72,7 +77,19 @@ pub(super) struct RouteMetrics {
     pub(super) in_flight: Gauge,
     pub(super) cost_predicted: Histogram,
     pub(super) cost_actual: Histogram,
+    reports: [OnceLock<Counter>; REPORT_RESULTS.len()],
 }
+
+/// What became of an instance's load report.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Report {
+    Read,
+    Broken,
+    WithoutCost,
+}
+
+/// In the order of [`Report`].
+const REPORT_RESULTS: [&str; 3] = ["read", "broken", "without_cost"];
 
 struct Global {
     prediction_duration: Histogram,
@@ -156,6 +173,7 @@ impl RouteMetrics {
             cost_predicted: histogram!(COST_PREDICTED, "pool" => pool.clone()),
             cost_actual: histogram!(COST_ACTUAL, "pool" => pool.clone()),
             codes: [const { OnceLock::new() }; CODES.len()],
+            reports: [const { OnceLock::new() }; REPORT_RESULTS.len()],
             route,
             pool,
         }
@@ -167,6 +185,14 @@ impl RouteMetrics {
             Ok(at) => self.codes[at].get_or_init(|| self.counter(code)).increment(1),
             Err(_) => self.counter(code).increment(1),
         }
+    }
+
+    /// Counts a load report.
+    pub(super) fn reported(&self, report: Report) {
+        let (pool, result) = (self.pool.clone(), REPORT_RESULTS[report as usize]);
+        self.reports[report as usize]
+            .get_or_init(|| counter!(REPORTS, "pool" => pool, "result" => result))
+            .increment(1);
     }
 
     fn counter(&self, code: u16) -> Counter {

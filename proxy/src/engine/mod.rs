@@ -30,6 +30,7 @@ mod hooks;
 mod listen;
 mod metrics;
 mod outcome;
+mod report;
 mod respond;
 mod shared;
 pub mod stats;

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use arc_swap::ArcSwap;
+use foretide_fleet::ask::{Speech, TlsNames};
+use foretide_fleet::probe::ProbeTarget;
 use foretide_predictor::id::InstanceId;
 use foretide_routing::control::io::{Effect, FitJob, TrainJob};
 use foretide_routing::control::report::StatusReport;
-use foretide_routing::settings::{PoolSettings, ProcessManager};
+use foretide_routing::settings::{PoolSettings, ProcessManager, UpstreamSettings};
 use foretide_routing::table::{InstanceState, RoutingTable};
 use tokio::sync::{mpsc, watch};
 
-use crate::fleet::probe::ProbeTarget;
 use crate::store::history::History;
 
 /// For the task that owns the instance manager.
@@ -85,13 +86,20 @@ impl Hands {
             |(pool, settings): (_, &Arc<PoolSettings>)| {
                 pool.instances.iter().filter(|instance| is_checked(instance.state)).filter_map(|instance| {
                     let address = instance.address.clone()?;
-                    Some(ProbeTarget { instance: instance.id, address, health: settings.health.clone() })
+                    let (health, speech) = (settings.health.clone(), speech(&settings.upstream));
+                    Some(ProbeTarget { instance: instance.id, address, health, speech })
                 })
             },
         );
         self.probes.send_replace(targets.collect());
         self.report.send_replace(report);
     }
+}
+
+/// Checks speak to instances as requests do.
+fn speech(upstream: &UpstreamSettings) -> Speech {
+    let names = |name: &String| TlsNames { server_name: name.clone(), ca: upstream.tls_ca.clone() };
+    Speech { tls: upstream.tls_server_name.as_ref().map(names), http2: upstream.http2 }
 }
 
 /// Instances that run: those the manager is still starting are probed by the manager.

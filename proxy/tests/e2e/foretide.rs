@@ -131,6 +131,11 @@ impl Foretide {
         values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
     }
 
+    /// Whether the process is gone.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("asked").is_some()
+    }
+
     /// Waits for the end, which must come.
     pub(crate) fn until_ended(&mut self) -> ExitStatus {
         let status = eventually("foretide ends", || self.child.try_wait().expect("asked"));

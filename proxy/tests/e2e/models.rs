@@ -48,7 +48,7 @@ fn a_model_is_trained_from_a_table_and_waits_for_the_next_start() {
     let output = model(&["rollback"]);
     assert_eq!(output.status.code(), Some(1), "there is nothing before it: {}", printed(&output));
     let output = model(&["promote", "99"]);
-    assert!(printed(&output).contains("versions kept: none"), "{}", printed(&output));
+    assert!(printed(&output).contains("versions kept: 1"), "{}", printed(&output));
 }
 
 #[test]
@@ -96,4 +96,97 @@ fn a_promoted_model_serves_at_once_where_foretide_runs() {
     let list: Value = serde_json::from_str(&model(&["list", "--json"])).expect("JSON");
     assert_eq!(list["models"][0]["version"], 1, "kept at the last save: {list}");
     assert!(model(&["promote", "1"]).contains("takes effect at the next start"));
+}
+
+/// What nginx would have logged as JSON: costs that trees know better than means, by number and tenant.
+fn write_log(folder: &Path) {
+    let mut log = String::new();
+    for i in 0..1_500u64 {
+        let (n, tenant) = (10 + i * 7919 % 997, i % 5);
+        let (at, took) = (1_700_000_000.0 + i as f64 * 0.05, (n * n * (1 + tenant)) as f64 / 1e7);
+        let _ = writeln!(
+            log,
+            "{{\"time_iso8601\":{at:.3},\"request_method\":\"GET\",\"request_uri\":\"/search?n={n}\",\
+             \"status\":200,\"request_time\":\"{took:.6}\",\"http_x_tenant\":\"t{tenant}\"}}"
+        );
+    }
+    std::fs::write(folder.join("access.jsonl"), log).expect("written");
+}
+
+#[test]
+fn models_from_a_log_are_promoted_and_taken_back() {
+    let _turn = turn::take();
+    let folder = tempfile::tempdir().expect("a folder");
+    write_log(folder.path());
+    let producers = [Producer::start(0.5)];
+    let text = config(&endpoints(&producers));
+    write_config(folder.path(), &text);
+    let foretide = |arguments: &[&str]| {
+        let output = run(folder.path(), arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", printed(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let train = |from: &str, config: &str, out: &str| -> Value {
+        let arguments = ["train", "--from", from, "--config", config, "--out", out, "--json"];
+        let text = foretide(&arguments);
+        assert!(text.contains("looks at: "), "{text}");
+        serde_json::from_str(text.lines().last().expect("a line")).expect("JSON")
+    };
+    let card = train("access.jsonl", "foretide.toml", "one.model");
+    assert_eq!((&card["version"], &card["routes"]["all"]), (&Value::from(1), &Value::from(1_500)), "{card}");
+    assert!(card["features"][0]["factor"].as_f64() > Some(1.0), "{card}");
+    assert!(
+        foretide(&["model", "promote", "one.model"]).contains("promoted model 1: takes effect at the next")
+    );
+
+    let running = Foretide::with(folder.path(), &text);
+    let admin = format!("[admin]\nlisten = \"{}\"", running.admin);
+    let known = text.replacen("[admin]\nlisten = \"127.0.0.1:0\"", &admin, 1);
+    std::fs::write(folder.path().join("known.toml"), known).expect("written");
+    let model = |arguments: &[&str]| foretide(&[&["model"], arguments, &["--config", "known.toml"]].concat());
+    let serves = |version: u64| {
+        eventually(&format!("model {version} serves"), || {
+            let card = running.api("/api/v1/models")["cost"]["card"].clone();
+            (card["version"] == version).then_some(card)
+        })
+    };
+    serves(1);
+    assert_eq!(get(running.proxy, "/search?n=30").status, 200);
+    // The log's own number for it would be taken.
+    assert_eq!(train("access.jsonl", "known.toml", "two.model")["version"], 2);
+    assert!(model(&["promote", "two.model"]).contains("promoted model 2: in service now"));
+    let card = serves(2);
+    let listed: Value = serde_json::from_str(&model(&["list", "--json"])).expect("JSON");
+    let versions: Vec<_> =
+        listed["models"].as_array().expect("a list").iter().map(|card| &card["version"]).collect();
+    assert_eq!((versions, &listed["serving"]), (vec![&Value::from(1), &Value::from(2)], &Value::from(2)));
+    assert_eq!(listed["models"][1], card);
+
+    assert!(model(&["rollback"]).contains("rolled back to model 1: in service now"));
+    serves(1);
+    assert_eq!(get(running.proxy, "/search?n=30").status, 200);
+    let decisions = model(&["list"]);
+    assert!(decisions.contains("rolled back to by an operator"), "{decisions}");
+    let output = run(folder.path(), &["model", "rollback", "--config", "known.toml"]);
+    assert_eq!(output.status.code(), Some(1), "nothing is before it: {}", printed(&output));
+    running.stop();
+
+    // What was learned can be trained on anew: here the log's own rows.
+    std::fs::copy(folder.path().join("one.model"), folder.path().join("state/learned.bin")).expect("copied");
+    assert_eq!(train("history", "foretide.toml", "three.model")["version"], 2);
+    let refused = run(
+        folder.path(),
+        &[
+            "train",
+            "--from",
+            "access.jsonl",
+            "--config",
+            "foretide.toml",
+            "--route",
+            "x",
+            "--out",
+            "no.model",
+        ],
+    );
+    assert_eq!(refused.status.code(), Some(2), "{}", printed(&refused));
 }

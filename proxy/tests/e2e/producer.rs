@@ -43,6 +43,7 @@ impl Producer {
                 &speed.to_string(),
                 "--cold-start",
                 "0s",
+                "--load-report",
             ])
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())

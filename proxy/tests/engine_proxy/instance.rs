@@ -39,6 +39,7 @@ impl Drop for Instance {
 /// - `/api/big` sends 8 MiB
 /// - `/api/status/N` answers with status N
 /// - `/api/sleep/MS` answers after MS milliseconds
+/// - `/api/report/N` answers with load report N of [`REPORTS`]; the last comes as a trailer
 /// - `/api/stall` sends a head and one chunk and then nothing more
 pub(crate) async fn start() -> Instance {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -110,6 +111,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
             tokio::time::sleep(Duration::from_millis(rest)).await;
             whole("rested\n".to_owned())
         }
+        "report" => reporting(rest as usize),
         "stall" => {
             let (sender, receiver) = tokio::sync::mpsc::channel(1);
             tokio::spawn(async move {
@@ -120,6 +122,28 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
         }
         _ => whole("ok\n".to_owned()),
     })
+}
+
+/// Headers or trailers with load reports: text, JSON, nonsense, and gRPC's way.
+pub(crate) const REPORTS: [(&str, &str); 4] = [
+    ("endpoint-load-metrics", "TEXT cpu_utilization=0.25,request_cost.cpu_seconds=0.005"),
+    ("endpoint-load-metrics", r#"JSON {"cpu_utilization":0.25,"request_cost":{"cpu_seconds":0.005}}"#),
+    ("endpoint-load-metrics", "JSON {"),
+    // cpu_utilization 0.25, request_cost {"cpu_seconds": 0.005}
+    ("endpoint-load-metrics-bin", "CQAAAAAAANA/IhYKC2NwdV9zZWNvbmRzEXsUrkfhenQ/"),
+];
+
+fn reporting(which: usize) -> Response<Body> {
+    let (name, value) = REPORTS[which];
+    let value = http::HeaderValue::from_static(value);
+    if which < REPORTS.len() - 1 {
+        let mut response = whole("reported\n".to_owned());
+        response.headers_mut().insert(name, value);
+        return response;
+    }
+    let trailers = http::HeaderMap::from_iter([(http::HeaderName::from_static(name), value)]);
+    let frames = [Frame::data(Bytes::from_static(b"reported\n")), Frame::trailers(trailers)];
+    Response::new(StreamBody::new(futures_util::stream::iter(frames.map(Ok))).boxed())
 }
 
 fn whole(text: String) -> Response<Body> {

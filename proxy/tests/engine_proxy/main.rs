@@ -6,6 +6,7 @@ mod failures;
 mod forwarding;
 mod instance;
 mod limits;
+mod load_reports;
 mod log;
 mod metrics;
 mod tls;

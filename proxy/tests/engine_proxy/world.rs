@@ -210,6 +210,8 @@ fn pool(name: &str) -> PoolSettings {
             connect_timeout: Duration::from_secs(1),
             first_byte_timeout: long,
             idle_timeout: long,
+            cost_from: None,
+            pass_load_report: false,
         },
         objective: long,
     }

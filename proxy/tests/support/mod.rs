@@ -14,7 +14,7 @@ use foretide_routing::control::report::{
     StatusReport,
 };
 use foretide_routing::decide::{Candidate, Reason};
-use foretide_routing::observe::Outcome;
+use foretide_routing::observe::{Outcome, Utilisation};
 use foretide_routing::settings::{Policy, ScalingMode};
 use foretide_routing::table::InstanceState;
 use std::time::Duration;
@@ -134,6 +134,7 @@ fn instances(s: u64) -> Vec<InstanceReport> {
             }),
             requests: if serving { 20_000 - 4_100 * u64::from(index) + s * 9 } else { 0 },
             failures: u64::from(index == 2) * 7,
+            utilisation: (index == 1).then_some(Utilisation { cpu: Some(0.5), ..Utilisation::default() }),
         }
     };
     states.iter().enumerate().map(make).collect()

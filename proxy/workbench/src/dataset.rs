@@ -159,7 +159,8 @@ fn timed(table: &Table, columns: &Columns, delay: Duration, bad: &mut BadRows) -
     good
 }
 
-fn refuse_if_mostly_bad(file: &Path, bad: &BadRows, good: usize) -> Result<(), WorkbenchError> {
+/// Too many bad rows: the file is not what was said.
+pub(crate) fn refuse_if_mostly_bad(file: &Path, bad: &BadRows, good: usize) -> Result<(), WorkbenchError> {
     if bad.count as f64 <= MOST_BAD * (bad.count + good) as f64 {
         return Ok(());
     }

@@ -16,6 +16,7 @@ mod logged;
 mod page;
 pub mod read;
 pub mod request;
+pub mod routed;
 pub mod table;
 pub mod training;
 pub mod versions;

@@ -18,6 +18,8 @@ use crate::table::Field;
 const MOST_PARAMETERS: usize = 16;
 /// Names of the status in JSON logs.
 const STATUSES: [&str; 4] = ["status", "response_code", "status_code", "code"];
+/// Names of the host in JSON logs.
+const HOSTS: [&str; 4] = ["host", "http_host", "authority", "server_name"];
 /// Names of durations with their unit in microseconds; 0: an integer is milliseconds, a fraction seconds.
 const DURATIONS: [(&str, f64); 13] = [
     ("duration_ms", 1e3),
@@ -34,6 +36,19 @@ const DURATIONS: [(&str, f64); 13] = [
     ("elapsed", 0.0),
     ("took", 0.0),
 ];
+/// How a line of one format is read. The error is a reason to be shown.
+pub(crate) type Parse = fn(&str) -> Result<Record, String>;
+
+/// A request as its line has it.
+pub(crate) struct Record {
+    pub(crate) request: LoggedRequest,
+    /// With its port, if the line has one.
+    pub(crate) host: Option<String>,
+    /// Scalars of a JSON line.
+    pub(crate) own: Vec<Field>,
+    measured: Measured,
+}
+
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Logged {
@@ -55,7 +70,7 @@ struct Measured {
 }
 
 /// A line in the common or combined format, perhaps followed by a duration. The error is a reason to be shown.
-pub(crate) fn combined(line: &str) -> Result<Logged, String> {
+pub(crate) fn combined(line: &str) -> Result<Record, String> {
     let request = access_log::parse_common(line)?;
     let (_, rest) = line.split_once(']').ok_or("no [time]")?;
     let words = words(rest);
@@ -72,7 +87,7 @@ pub(crate) fn combined(line: &str) -> Result<Logged, String> {
         bytes_received: None,
         bytes_sent: number(2),
     };
-    Ok(logged(request, measured, Vec::new()))
+    Ok(Record { request, host: None, own: Vec::new(), measured })
 }
 
 /// A trailing duration, µs: seconds with a fraction (nginx; true), or whole microseconds (Apache's `%D`; false).
@@ -95,7 +110,7 @@ fn at_least(duration_us: f64, half_step_us: f64) -> f64 {
 }
 
 /// A line in Envoy's default text format, or Istio's. The error is a reason to be shown.
-pub(crate) fn envoy(line: &str) -> Result<Logged, String> {
+pub(crate) fn envoy(line: &str) -> Result<Record, String> {
     let rest = line.strip_prefix('[').ok_or("no [time]")?;
     let (time, rest) = rest.split_once(']').ok_or("no end of [time]")?;
     let at_us = moment::parse(time).ok_or_else(|| format!("no moment: {time:?}"))?;
@@ -107,7 +122,10 @@ pub(crate) fn envoy(line: &str) -> Result<Logged, String> {
     // Flags, and in Istio's format details, come before the first three whole numbers in a row.
     let sizes = (2..words.len()).find(|&at| (at..at + 3).all(|at| number(at).is_some()));
     let sizes = sizes.ok_or("no bytes received, bytes sent, duration in a row")?;
-    let consumer = words[sizes..].iter().find(|word| word.quoted).map_or("", |word| word.text);
+    let mut behind = words[sizes..].iter().filter(|word| word.quoted).map(|word| word.text);
+    let consumer = behind.next().unwrap_or_default();
+    // Then come the user agent and the request's id.
+    let host = behind.nth(2).filter(|host| *host != "-").map(str::to_owned);
     let consumer = consumer.split(',').next().unwrap_or_default().trim().trim_matches('-');
     let request = LoggedRequest { at_us, method, path_and_query, consumer: consumer.into() };
     let measured = Measured {
@@ -117,11 +135,11 @@ pub(crate) fn envoy(line: &str) -> Result<Logged, String> {
         bytes_received: number(sizes),
         bytes_sent: number(sizes + 1),
     };
-    Ok(logged(request, measured, Vec::new()))
+    Ok(Record { request, host, own: Vec::new(), measured })
 }
 
 /// A JSON object, ours or another maker's. The error is a reason to be shown.
-pub(crate) fn json(line: &str) -> Result<Logged, String> {
+pub(crate) fn json(line: &str) -> Result<Record, String> {
     let object = access_log::parse_object(line)?;
     let request = access_log::of_object(&object)?;
     let number = |names: &[&str]| names.iter().find_map(|name| as_number(object.get(*name)?));
@@ -133,7 +151,8 @@ pub(crate) fn json(line: &str) -> Result<Logged, String> {
         bytes_received: whole(&["bytes_received", "request_length", "content_length"]),
         bytes_sent: whole(&["bytes_sent", "body_bytes_sent", "response_size"]),
     };
-    Ok(logged(request, measured, own_fields(&object)))
+    let host = HOSTS.iter().find_map(|name| object.get(*name)?.as_str()).map(str::to_owned);
+    Ok(Record { request, host, own: own_fields(&object), measured })
 }
 
 fn as_number(value: &Value) -> Option<f64> {
@@ -189,40 +208,62 @@ fn own_fields(object: &Map<String, Value>) -> Vec<Field> {
     object.iter().filter_map(scalar).collect()
 }
 
-fn logged(request: LoggedRequest, measured: Measured, own: Vec<Field>) -> Logged {
-    if measured.status.is_some_and(|status| status == 499 || status >= 500 || status == 0) {
-        return Logged::Failed;
+impl Record {
+    /// Whether it failed: how long that took is not what the request costs.
+    pub(crate) fn failed(&self) -> bool {
+        self.measured.status.is_some_and(|status| status == 499 || status >= 500 || status == 0)
     }
-    let duration = measured.duration_us.unwrap_or(0.0).clamp(0.0, 1e12) as i64;
-    let (arrival, end) = if measured.time_is_end {
-        (request.at_us - duration, request.at_us)
-    } else {
-        (request.at_us, request.at_us + duration)
-    };
-    let mut fields = Vec::with_capacity(16 + own.len());
-    let mut field = |name: &str, value: String| fields.push(Field { name: name.to_owned(), value });
-    let (path, query) = request.path_and_query.split_once('?').unwrap_or((&request.path_and_query, ""));
-    field("arrival_us", arrival.to_string());
-    field("method", request.method.to_string());
-    field("endpoint", format!("{} {}", request.method, path_template(path)));
-    field("consumer", request.consumer);
-    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')).take(MOST_PARAMETERS) {
-        field(&format!("query.{name}"), value.to_owned());
+
+    /// From the request's arrival to its end, microseconds; `None`: the line does not say.
+    pub(crate) fn duration_us(&self) -> Option<f64> {
+        self.measured.duration_us
     }
-    if let Some(bytes) = measured.bytes_received {
-        field("bytes_received", bytes.to_string());
+
+    /// Bytes of the request's body, if the line has them.
+    pub(crate) fn bytes_received(&self) -> Option<u64> {
+        self.measured.bytes_received
     }
-    if let Some(duration_us) = measured.duration_us {
-        field("duration_us", duration_us.to_string());
-        field("end_us", end.to_string());
+
+    /// Arrival and end, Unix microseconds; the same where there is no duration.
+    pub(crate) fn span_us(&self) -> (i64, i64) {
+        let duration = self.measured.duration_us.unwrap_or(0.0).clamp(0.0, 1e12) as i64;
+        let at_us = self.request.at_us;
+        if self.measured.time_is_end { (at_us - duration, at_us) } else { (at_us, at_us + duration) }
     }
-    for (name, value) in [("status", measured.status.map(u64::from)), ("bytes_sent", measured.bytes_sent)] {
-        if let Some(value) = value {
-            field(name, value.to_string());
+
+    /// As named fields.
+    pub(crate) fn fields(self) -> Logged {
+        if self.failed() {
+            return Logged::Failed;
         }
+        let (arrival, end) = self.span_us();
+        let Self { request, measured, own, .. } = self;
+        let mut fields = Vec::with_capacity(16 + own.len());
+        let mut field = |name: &str, value: String| fields.push(Field { name: name.to_owned(), value });
+        let (path, query) = request.path_and_query.split_once('?').unwrap_or((&request.path_and_query, ""));
+        field("arrival_us", arrival.to_string());
+        field("method", request.method.to_string());
+        field("endpoint", format!("{} {}", request.method, path_template(path)));
+        field("consumer", request.consumer);
+        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')).take(MOST_PARAMETERS) {
+            field(&format!("query.{name}"), value.to_owned());
+        }
+        if let Some(bytes) = measured.bytes_received {
+            field("bytes_received", bytes.to_string());
+        }
+        if let Some(duration_us) = measured.duration_us {
+            field("duration_us", duration_us.to_string());
+            field("end_us", end.to_string());
+        }
+        for (name, value) in [("status", measured.status.map(u64::from)), ("bytes_sent", measured.bytes_sent)]
+        {
+            if let Some(value) = value {
+                field(name, value.to_string());
+            }
+        }
+        fields.extend(own);
+        Logged::Done(fields)
     }
-    fields.extend(own);
-    Logged::Done(fields)
 }
 
 /// A path whose changing parts are `{}`: numbers, and long hexadecimal or mixed identifiers.
@@ -273,11 +314,23 @@ fn words(text: &str) -> Vec<Word<'_>> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{Logged, Record, path_template};
 
     fn value(logged: &Logged, name: &str) -> Option<String> {
         let Logged::Done(fields) = logged else { panic!("failed") };
         fields.iter().find(|field| field.name == name).map(|field| field.value.clone())
+    }
+
+    fn combined(line: &str) -> Result<Logged, String> {
+        super::combined(line).map(Record::fields)
+    }
+
+    fn envoy(line: &str) -> Result<Logged, String> {
+        super::envoy(line).map(Record::fields)
+    }
+
+    fn json(line: &str) -> Result<Logged, String> {
+        super::json(line).map(Record::fields)
     }
 
     fn has(logged: &Logged, expected: &[(&str, &str)]) {

@@ -10,7 +10,7 @@ use std::path::Path;
 use foretide_loadtest::replay::recording::{each_line, open};
 
 use crate::WorkbenchError;
-use crate::logged::{self, Logged};
+use crate::logged::{self, Logged, Parse, Record};
 use crate::table::Table;
 
 /// How a file is written.
@@ -30,6 +30,21 @@ impl Format {
     /// Whether its columns are ours to name.
     pub fn is_log(self) -> bool {
         self != Self::Csv
+    }
+
+    /// How a line of it is read, if it is a log.
+    pub(crate) fn parse(self) -> Option<Parse> {
+        match self {
+            Self::Csv => None,
+            Self::Combined => Some(logged::combined),
+            Self::Json => Some(logged::json),
+            Self::Envoy => Some(logged::envoy),
+        }
+    }
+
+    /// The one that a file is written in, by its first line.
+    pub(crate) fn of_file(path: &Path) -> io::Result<Self> {
+        first_line(path).map(|line| Self::of_line(&line))
     }
 
     fn of_line(line: &str) -> Self {
@@ -55,10 +70,13 @@ pub fn read(
     let failed = |source| WorkbenchError::Read { file: file.clone(), source };
     let format = match format {
         Some(format) => format,
-        None => first_line(path).map(|line| Format::of_line(&line)).map_err(failed)?,
+        None => Format::of_file(path).map_err(failed)?,
     };
     let most = most.unwrap_or(usize::MAX);
-    let table = if format.is_log() { read_log(path, format, most) } else { read_csv(path, most) };
+    let table = match format.parse() {
+        Some(parse) => read_log(path, parse, most),
+        None => read_csv(path, most),
+    };
     let table = table.map_err(failed)?;
     if table.rows() == 0 {
         let why = table.bad.first.first().map(|(line, why)| format!("; line {line}: {why}"));
@@ -115,16 +133,11 @@ fn bad_record(error: &csv::Error) -> String {
     }
 }
 
-fn read_log(path: &Path, format: Format, most: usize) -> io::Result<Table> {
-    let parse = match format {
-        Format::Json => logged::json,
-        Format::Envoy => logged::envoy,
-        Format::Combined | Format::Csv => logged::combined,
-    };
+fn read_log(path: &Path, parse: Parse, most: usize) -> io::Result<Table> {
     let mut table = Table::default();
     let mut row = 0;
     each_line(open(path)?, |line, text| {
-        match text.and_then(parse) {
+        match text.and_then(parse).map(Record::fields) {
             Ok(Logged::Done(fields)) => table.push_fields((row, line), &fields),
             Ok(Logged::Failed) => table.failed += 1,
             Err(reason) => table.bad.add(line, reason),

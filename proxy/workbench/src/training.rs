@@ -16,14 +16,15 @@ use foretide_predictor::cost::table::{KeyTable, Measured};
 use foretide_predictor::cost::trainer::{TrainError, TrainSettings, train};
 use foretide_predictor::time::Timestamp;
 
-/// Learns all rows (in order of arrival) and trains a model of version 1 on them; `now` goes onto its card. `progress` gets the number of the row.
+/// Learns all rows (in order of arrival) and trains a model on them; its version and `now` go onto its card. `progress` gets
+/// the number of the row.
 ///
 /// # Errors
 /// Too few rows, or the model is not better than the running means.
 pub fn from_rows(
     rows: &[BacktestRow],
     settings: &BacktestSettings,
-    now: Timestamp,
+    (version, now): (u64, Timestamp),
     mut progress: impl FnMut(usize),
 ) -> Result<LearnedCosts, TrainError> {
     let mut pass = Pass {
@@ -41,7 +42,7 @@ pub fn from_rows(
     }
     pass.learn_until(Timestamp::from_us(u64::MAX), rows);
     let samples = pass.reservoir.rows();
-    let model = train(&samples, &settings.train, None, 1, now)?;
+    let model = train(&samples, &settings.train, None, version, now)?;
     Ok(LearnedCosts { table: pass.table.snapshot(), rows: samples, model: Some(model) })
 }
 
@@ -110,7 +111,7 @@ mod tests {
     #[test]
     fn a_model_learns_what_means_do_not_know_and_can_be_trained_again() {
         let mut seen = 0;
-        let learned = from_rows(&rows(), &settings(), Timestamp::from_us(5), |row| seen = row).unwrap();
+        let learned = from_rows(&rows(), &settings(), (1, Timestamp::from_us(5)), |row| seen = row).unwrap();
         let card = learned.model.as_ref().unwrap().card().clone();
         assert_eq!((seen, card.version, learned.rows.len()), (1_499, 1, 1_500));
         assert!(card.log_rmse < card.key_mean_log_rmse, "{card:?}");
@@ -121,7 +122,7 @@ mod tests {
     #[test]
     fn what_cannot_be_learned_is_refused() {
         assert!(matches!(
-            from_rows(&rows()[..60], &settings(), Timestamp::ZERO, |_| {}),
+            from_rows(&rows()[..60], &settings(), (1, Timestamp::ZERO), |_| {}),
             Err(TrainError::TooFewRows { .. })
         ));
     }

@@ -10,7 +10,7 @@
 use crate::control::decisions::RoutingEntry;
 use crate::control::instance::{Instance, Life};
 use crate::control::io::{Effect, FleetEvent, Input, LoadSample, SeriesKey};
-use crate::control::learning::Learning;
+use crate::control::learning::{Learning, Unit};
 use crate::control::outbox::Outbox;
 use crate::control::pool::{Pool, Surroundings};
 use crate::control::publish::{self, PUBLISH_EVERY, Shared};
@@ -256,8 +256,15 @@ impl Controller {
             if seen.outcome != Outcome::ClientGone {
                 ejected = pool.tried(id, failed, now);
             }
+            let reports_cost = pool.settings.upstream.cost_from.is_some();
             if let Some(instance) = pool.instances.get_mut(&id) {
-                lesson = self.learning.observe(&seen, instance.speed.rho(), now);
+                instance.reported(seen.reported.utilisation, seen.finished_at);
+                let unit = if reports_cost {
+                    Unit::Reported { ln_service: instance.speed.common() }
+                } else {
+                    Unit::Service
+                };
+                lesson = self.learning.observe(&seen, instance.speed.rho(), unit, now);
                 lesson.speed_residual.into_iter().for_each(|residual| instance.speed.observe(residual));
             }
         }
@@ -389,6 +396,7 @@ impl Controller {
     fn reload(&mut self, settings: RoutingSettings) {
         let before = std::mem::take(&mut self.pools);
         self.pools = reload::pools(before, &self.settings, &settings, self.now, &mut self.out);
+        self.learning.resize(&self.settings.learning, &settings.learning);
         self.routes = Arc::new(CompiledRoutes::compile(&settings));
         self.route_names = names(&settings);
         self.settings = settings;

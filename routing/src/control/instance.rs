@@ -12,6 +12,7 @@ use crate::control::meter::{Arrived, ClosedStep, Steps};
 use crate::control::speed::Speed;
 use crate::control::track::Track;
 use crate::live::{LiveLoad, Taken};
+use crate::observe::Utilisation;
 use crate::settings::{LearningSettings, PoolSettings};
 use crate::table::InstanceState;
 use foretide_predictor::blend::{LoadScore, TierLoads, TierWeights, load_score};
@@ -34,6 +35,8 @@ const START_PATIENCE: u32 = 2;
 /// What failing costs in the score, microseconds for an instance that always fails: a failed try costs the client a
 /// second one with a new connection, and 100 ms is the order of such a request's whole latency.
 const PENALTY_US: f64 = 100_000.0;
+/// What an instance said of its utilisation counts for so long: reports come with answers, and a quiet instance gives none.
+const REPORT_VALID: Duration = Duration::from_secs(10);
 
 /// Where an instance is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +88,8 @@ pub(crate) struct Instance {
     /// Tries since it is known, and failed ones among them.
     pub(crate) requests: u64,
     pub(crate) failures: u64,
+    /// What it said last of its own utilisation, and when.
+    reported: Option<(Utilisation, Timestamp)>,
     steps: Steps,
     taken: Taken,
     stop_asked: Option<Timestamp>,
@@ -120,6 +125,7 @@ impl Instance {
             load: load_score(TierWeights::START, TierLoads::default()),
             requests: 0,
             failures: 0,
+            reported: None,
             steps: Steps::new(learning.step),
             taken: Taken::default(),
             stop_asked: None,
@@ -127,10 +133,10 @@ impl Instance {
         }
     }
 
-    /// A new step width: history in the old one is of no use.
-    pub(crate) fn restart_history(&mut self, learning: &LearningSettings, now: Timestamp) {
+    /// A new step width, or another length of history.
+    pub(crate) fn rescale_history(&mut self, learning: &LearningSettings, now: Timestamp) {
         let history = learning.history_steps.min(HISTORY_STEPS);
-        self.track = Track::new(learning.step, history, now);
+        self.track = self.track.rescaled(learning.step, history, now);
         self.steps = Steps::new(learning.step);
     }
 
@@ -200,14 +206,35 @@ impl Instance {
         starting && now.since(self.asked_at) > timeout.saturating_mul(START_PATIENCE) + STOP_REPEAT
     }
 
-    /// Scores its load, each tier as a share of its capacity. `baseline`: forecast work rate on it.
-    pub(crate) fn score(&mut self, pool: &PoolSettings, weights: TierWeights, baseline: Option<f64>) {
+    /// It said something of itself.
+    pub(crate) fn reported(&mut self, utilisation: Utilisation, at: Timestamp) {
+        if !utilisation.is_empty() {
+            self.reported = Some((utilisation, at));
+        }
+    }
+
+    /// What it said of itself lately.
+    pub(crate) fn utilisation(&self, now: Timestamp) -> Option<Utilisation> {
+        self.reported.filter(|(_, at)| now.since(*at) <= REPORT_VALID).map(|(utilisation, _)| utilisation)
+    }
+
+    /// Scores its load, each tier as a share of its capacity. `baseline`: forecast work rate on it. Tier 2 takes the larger
+    /// of the work we know to be there and what the instance says it uses: others may send it work too, and a forecast of
+    /// ours may be too small; neither can make the other's share go away.
+    pub(crate) fn score(
+        &mut self,
+        pool: &PoolSettings,
+        weights: TierWeights,
+        baseline: Option<f64>,
+        now: Timestamp,
+    ) {
         let capacity = self.capacity(pool);
         let objective_s = if pool.objective.is_zero() { 1.0 } else { pool.objective.as_secs_f64() };
         let work_s = self.live.in_flight().work_us as f64 / 1e6;
+        let said = self.utilisation(now).and_then(|utilisation| utilisation.used()).map_or(0.0, f64::from);
         let loads = TierLoads {
             baseline: baseline.map(|rate| rate.max(0.0) / capacity),
-            cost: Some(work_s / (capacity * objective_s)),
+            cost: Some((work_s / (capacity * objective_s)).max(said)),
             peers: self.anomaly.map(|anomaly| anomaly.excess),
         };
         self.load = load_score(weights, loads);

@@ -2,17 +2,26 @@
 //!
 //! ```text
 //! label    = attained service · exp(-rho of the instance)      work on an instance of speed 1
+//!          or what the instance says in its load report, where the pool asks for that
 //! residual = ln(attained / predicted) - rho                    what speed does not explain: peers and anomalies
 //! ```
+//!
+//! A pool whose costs are reported learns from reports only: an answer without one teaches no cost, because service time and
+//! a reported cost are not the same thing, and a mean of both would be neither.
 //!
 //! Learning from one request costs about as much as deciding it several times over, and means need no more than a few
 //! thousand samples a second. Above [`PER_TICK`] a tick only every n-th request is learned from, n by the tick before:
 //! evenly, because any rule that looks at the cost (all the heavy ones, say) would bias every mean.
 //!
 //! Only what ended in order teaches costs in full: of a failed or abandoned try only a part is known (censored). It
-//! teaches where that part is already more than was expected, else it is dropped and counted. Skill is counted in log cost, where a factor of two too high is as wrong
+//! teaches where that part is already more than was expected, else it is dropped and counted. A try that is followed by
+//! another teaches nothing: the last one speaks for the request, so that a request counts once however often it was tried.
+//! Known weakness: an instance that hangs looks like one that works; what it teaches is bounded by the reach of a cell, and
+//! health takes it out.
+//! Skill is counted in log cost, where a factor of two too high is as wrong
 //! as one too low, against the running mean of the route.
 use crate::observe::{Observation, Outcome};
+use crate::settings::LearningSettings;
 use foretide_predictor::cost::query::{CostBasis, CostClass};
 use foretide_predictor::cost::reservoir::{Reservoir, Sample};
 use foretide_predictor::cost::table::{KeyTable, Measured};
@@ -59,6 +68,18 @@ pub(crate) struct Learning {
     stride: u64,
 }
 
+/// What the costs of a pool are counted in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Unit {
+    /// Service measured here, waiting taken off.
+    Service,
+    /// What instances report.
+    Reported {
+        /// ln of the service that one of it takes on the average instance of the pool.
+        ln_service: f64,
+    },
+}
+
 /// What one observation taught.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Lesson {
@@ -85,6 +106,18 @@ impl Learning {
         }
     }
 
+    /// Carries what was learned over into tables of another size. Requests under way are judged by the new ones.
+    pub(crate) fn resize(&mut self, old: &LearningSettings, new: &LearningSettings) {
+        if old.key_cells != new.key_cells {
+            let costs = KeyTable::new(new.key_cells);
+            costs.restore(&self.costs.snapshot());
+            self.costs = Arc::new(costs);
+        }
+        if old.reservoir_rows != new.reservoir_rows {
+            self.reservoir = self.reservoir.resized(new.reservoir_rows);
+        }
+    }
+
     /// A tick begins: the load of the last one says how much of this one is learned from.
     pub(crate) fn begin_tick(&mut self) {
         self.stride = self.seen.div_ceil(PER_TICK).max(1);
@@ -92,55 +125,64 @@ impl Learning {
     }
 
     /// Measures a finished try on an instance of residual `rho`, and learns from it if it is its turn.
-    pub(crate) fn observe(&mut self, seen: &Observation, rho: f64, now: Timestamp) -> Lesson {
+    pub(crate) fn observe(&mut self, seen: &Observation, rho: f64, unit: Unit, now: Timestamp) -> Lesson {
         self.count_class(seen.decision.prediction.estimate.class, now);
         self.seen += 1;
         if !self.seen.is_multiple_of(self.stride) {
-            let measured = seen.outcome == Outcome::Ok && !seen.retried && seen.attained_us > 0.0;
-            let work_us = measured.then(|| at_speed_1(seen.attained_us, rho));
-            return Lesson { work_us: work_us.filter(|work_us| work_us.is_finite()), speed_residual: None };
+            let work_us = ended_well(seen).then(|| work_of(seen, rho, unit)).flatten();
+            return Lesson { work_us, speed_residual: None };
         }
-        self.learn(seen, rho, now)
+        self.learn(seen, rho, unit, now)
     }
 
-    fn learn(&mut self, seen: &Observation, rho: f64, now: Timestamp) -> Lesson {
-        let consumer = seen.query.consumer_key;
-        let instance = seen.decision.instance;
-        match seen.outcome {
-            Outcome::Ok if !seen.retried && seen.attained_us.is_finite() && seen.attained_us > 0.0 => {}
-            Outcome::ProducerError | Outcome::ProducerUnreachable => {
-                self.peers.observe(consumer, instance, 0.0, true, now);
-                return self.cut_short(seen, rho, now);
-            }
-            Outcome::Ok | Outcome::ClientGone => return self.cut_short(seen, rho, now),
-        }
+    fn learn(&mut self, seen: &Observation, rho: f64, unit: Unit, now: Timestamp) -> Lesson {
         let prediction = &seen.decision.prediction;
-        let estimate = prediction.estimate;
-        let speed_residual = (seen.attained_us / estimate.work_us.mean()).ln();
-        if speed_residual.is_finite() {
-            let residual = (speed_residual - rho).clamp(-MOST_RESIDUAL, MOST_RESIDUAL);
-            let expected = f64::from(self.peers.factor(consumer, instance)).ln();
-            self.peer_card.observe(Estimate::exact(expected), residual, 0.0);
-            self.peers.observe(consumer, instance, residual, false, now);
+        if !ended_well(seen) {
+            if matches!(seen.outcome, Outcome::ProducerError | Outcome::ProducerUnreachable) {
+                self.peers.observe(seen.query.consumer_key, seen.decision.instance, 0.0, true, now);
+            }
+            return self.cut_short(seen, rho, unit, now);
         }
-        let work_us = at_speed_1(seen.attained_us, rho);
+        let speed_residual = self.compare(seen, rho, unit, now);
+        let Some(work_us) = work_of(seen, rho, unit) else {
+            return Lesson { work_us: None, speed_residual };
+        };
         self.score(seen, work_us);
         let bytes = seen.response_bytes.map(|bytes| bytes as f64);
         let measured = Measured { work_us, bytes, censored: false };
         self.costs.complete(&seen.query, prediction, &measured, now);
         self.keep(seen, work_us);
-        // Against a guess no speed can be measured: the first requests would call their instance slow.
-        let guessed = matches!(estimate.basis, CostBasis::Prior | CostBasis::GlobalMean);
-        let residual = Some(speed_residual).filter(|value| value.is_finite() && !guessed);
-        Lesson { work_us: Some(work_us), speed_residual: residual }
+        Lesson { work_us: Some(work_us), speed_residual }
     }
 
-    /// A try that did not end in order: its cost is at least what it attained.
-    fn cut_short(&mut self, seen: &Observation, rho: f64, now: Timestamp) -> Lesson {
-        let work_us = at_speed_1(seen.attained_us, rho);
-        let measured = Measured { work_us, bytes: None, censored: true };
-        if self.costs.complete(&seen.query, &seen.decision.prediction, &measured, now) {
-            self.keep(seen, work_us);
+    /// Holds the service that a try attained against what was predicted; the residual, if it says something about speed.
+    fn compare(&mut self, seen: &Observation, rho: f64, unit: Unit, now: Timestamp) -> Option<f64> {
+        let (consumer, instance) = (seen.query.consumer_key, seen.decision.instance);
+        let estimate = seen.decision.prediction.estimate;
+        let speed_residual = (seen.attained_us / estimate.work_us.mean()).ln();
+        if !speed_residual.is_finite() {
+            return None;
+        }
+        let shared = match unit {
+            Unit::Service => 0.0,
+            Unit::Reported { ln_service } => ln_service,
+        };
+        let residual = (speed_residual - shared - rho).clamp(-MOST_RESIDUAL, MOST_RESIDUAL);
+        let expected = f64::from(self.peers.factor(consumer, instance)).ln();
+        self.peer_card.observe(Estimate::exact(expected), residual, 0.0);
+        self.peers.observe(consumer, instance, residual, false, now);
+        // Against a guess no speed can be measured: the first requests would call their instance slow.
+        let guessed = matches!(estimate.basis, CostBasis::Prior | CostBasis::GlobalMean);
+        (!guessed).then_some(speed_residual)
+    }
+
+    /// A try that did not end in order: its cost is at least what it attained. `retried`: the next try will tell.
+    fn cut_short(&mut self, seen: &Observation, rho: f64, unit: Unit, now: Timestamp) -> Lesson {
+        if let Some(work_us) = work_of(seen, rho, unit).filter(|_| !seen.retried) {
+            let measured = Measured { work_us, bytes: None, censored: true };
+            if self.costs.complete(&seen.query, &seen.decision.prediction, &measured, now) {
+                self.keep(seen, work_us);
+            }
         }
         Lesson::default()
     }
@@ -174,7 +216,17 @@ impl Learning {
     }
 }
 
-/// Work on an instance of speed 1, of what took `attained_us` on one of residual `rho`.
-fn at_speed_1(attained_us: f64, rho: f64) -> f64 {
-    (attained_us * (-rho).exp()).min(LONGEST_WORK_US)
+/// Whether all of a try's work was done and measured.
+fn ended_well(seen: &Observation) -> bool {
+    let measured = seen.attained_us.is_finite() && seen.attained_us > 0.0;
+    seen.outcome == Outcome::Ok && !seen.retried && measured
+}
+
+/// Work on an instance of speed 1, of a try on one of residual `rho`; `None`: not known.
+fn work_of(seen: &Observation, rho: f64, unit: Unit) -> Option<f64> {
+    let work_us = match unit {
+        Unit::Service => seen.attained_us * (-rho).exp(),
+        Unit::Reported { .. } => seen.reported.work_us?,
+    };
+    (work_us.is_finite() && work_us > 0.0).then_some(work_us.min(LONGEST_WORK_US))
 }

@@ -90,12 +90,12 @@ impl Pool {
         }
     }
 
-    /// A new step width.
-    pub(crate) fn restart_history(&mut self, learning: &LearningSettings, now: Timestamp) {
-        self.track = Track::new(learning.step, learning.history_steps, now);
+    /// A new step width, or another length of history.
+    pub(crate) fn rescale_history(&mut self, learning: &LearningSettings, now: Timestamp) {
+        self.track = self.track.rescaled(learning.step, learning.history_steps, now);
         self.window = Window::new(learning.step);
         self.steps = Steps::new(learning.step);
-        self.instances.values_mut().for_each(|instance| instance.restart_history(learning, now));
+        self.instances.values_mut().for_each(|instance| instance.rescale_history(learning, now));
     }
 
     /// Brings everything up to `around.now`.
@@ -228,7 +228,7 @@ impl Pool {
             // Too new for a forecast of its own: its fair share of the pool's.
             let share = instance.capacity(&self.settings) / capacity;
             let baseline = ahead(&instance.track).or(pool_ahead.map(|rate| rate * share));
-            instance.score(&self.settings, around.weights, baseline);
+            instance.score(&self.settings, around.weights, baseline, around.now);
             speeds.push(&mut instance.speed);
         }
         speed::centre(&mut speeds);

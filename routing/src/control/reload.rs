@@ -1,7 +1,8 @@
 //! New settings on a living controller: pools are the same by name, endpoints by address; what stays keeps its state.
 //!
-//! Instances of removed pools, and of pools that lost their manager, drain and are stopped. Learned tables stay.
-//! Sizes fixed at the start (`key_cells`, `reservoir_rows`) change only with a restart and are ignored here.
+//! Instances of removed pools, and of pools that lost their manager, drain and are stopped. What was learned stays: load
+//! history is carried over into steps of another width, key statistics and the training sample into tables of another
+//! size.
 use crate::control::instance::Instance;
 use crate::control::outbox::Outbox;
 use crate::control::pool::Pool;
@@ -40,7 +41,7 @@ pub(crate) fn pools(
                 pool.id = id;
                 renew(&mut pool, settings, new, now, out);
                 if rescaled {
-                    pool.restart_history(&new.learning, now);
+                    pool.rescale_history(&new.learning, now);
                 }
                 pool
             }

@@ -1,7 +1,7 @@
 //! What operators see: one snapshot of everything, made by the controller about once a second.
 use crate::control::plan::PlanReport;
 use crate::decide::{Candidate, Reason};
-use crate::observe::Outcome;
+use crate::observe::{Outcome, Utilisation};
 use crate::settings::{Policy, ScalingMode};
 use crate::table::InstanceState;
 use foretide_predictor::blend::{LoadScore, TierSkills, TierWeights};
@@ -109,6 +109,9 @@ pub struct InstanceReport {
     pub requests: u64,
     /// Failed ones among them.
     pub failures: u64,
+    /// What it said of itself in the load reports of the last seconds; absent: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilisation: Option<Utilisation>,
 }
 
 /// The cost model in service.

@@ -42,6 +42,8 @@ pub(crate) struct Speed {
     log_mean: f64,
     samples: u64,
     rho: f64,
+    /// What was taken off to centre it.
+    common: f64,
 }
 
 impl Speed {
@@ -59,6 +61,12 @@ impl Speed {
     pub(crate) fn rho(&self) -> f64 {
         self.rho
     }
+
+    /// What all instances of its pool have in common: the predictor's bias, or, where costs are reported in a unit of their
+    /// own, how far that is from time of service.
+    pub(crate) fn common(&self) -> f64 {
+        self.common
+    }
 }
 
 /// Centres the speeds of one pool on their mean.
@@ -67,6 +75,7 @@ pub(crate) fn centre(speeds: &mut [&mut Speed]) {
     let count = measured.clone().count();
     let mean = measured.map(|speed| speed.log_mean).sum::<f64>() / count.max(1) as f64;
     for speed in speeds {
+        speed.common = mean;
         speed.rho = if speed.samples >= ENOUGH { (speed.log_mean - mean).clamp(-LIMIT, LIMIT) } else { 0.0 };
     }
 }

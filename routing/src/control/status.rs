@@ -92,6 +92,7 @@ fn instance_report(pool: &Pool, instance: &Instance, now: Timestamp) -> Instance
         anomaly: instance.anomaly,
         requests: instance.requests,
         failures: instance.failures,
+        utilisation: instance.utilisation(now),
     }
 }
 

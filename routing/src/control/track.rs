@@ -84,6 +84,11 @@ impl Track {
         }
     }
 
+    /// In steps of another width, or with room for more of them. Forecasts and what they were worth begin anew.
+    pub(crate) fn rescaled(&self, step: Duration, capacity: usize, now: Timestamp) -> Self {
+        Self { series: self.series.rescaled(step, capacity.max(1)), ..Self::new(step, capacity, now) }
+    }
+
     /// A step is over: scores what was said about it and notes what is said about the step a lead from now.
     pub(crate) fn close(&mut self, at: Timestamp, work_rate: f64, lead: Duration) {
         let work_rate = self.smoothed(work_rate, lead);

@@ -4,10 +4,17 @@ use foretide_predictor::cost::model::CostModel;
 use foretide_routing::control::controller::Controller;
 use foretide_routing::control::io::Input;
 use foretide_routing::decide::Reason;
+use foretide_routing::observe::{Reported, Utilisation};
+use foretide_routing::settings::{ReportedCost, RoutingSettings};
 use std::time::Duration;
 
 fn busy() -> World {
+    busy_with(|_| {})
+}
+
+fn busy_with(change: impl FnOnce(&mut RoutingSettings)) -> World {
     let mut settings = settings();
+    change(&mut settings);
     settings.pools[0].manager = None;
     settings.pools[0].endpoints = vec!["10.0.0.1:80".to_owned(), "10.0.0.2:80".to_owned()];
     let mut world = World::new(settings);
@@ -83,4 +90,64 @@ fn what_was_learned_survives_a_restart() {
     let report = again.report(world.now);
     assert_eq!(report.model.rows, rows);
     assert_eq!(report.model.cells, world.controller.report(world.now).model.cells);
+}
+
+/// Predicted work of the latest decision, ms.
+fn predicted_ms(world: &World) -> f64 {
+    let report = world.controller.report(world.now);
+    report.routing_decisions[0].predicted.work_us.mean() / 1e3
+}
+
+#[test]
+fn clients_that_give_up_on_slow_requests_still_teach_that_they_are_slow() {
+    let mut world = busy();
+    world.load = (10.0, Duration::from_millis(20));
+    world.run_until(10_000);
+    assert!((predicted_ms(&world) - 20.0).abs() < 2.0, "{}", predicted_ms(&world));
+    // Requests become ten times as dear, and nobody waits for their end.
+    world.load = (4.0, Duration::from_millis(200));
+    world.impatient = Some(Duration::from_millis(120));
+    let learned = world.controller.report(world.now).model.learned;
+    world.run_until(25_000);
+    assert!(world.controller.report(world.now).model.learned > learned);
+    let predicted = predicted_ms(&world);
+    assert!((45.0..=130.0).contains(&predicted), "at least what they had cost, 120 ms, no more: {predicted}");
+    assert!(
+        world.controller.report(world.now).routing_decisions[0].actual_work_us.is_none(),
+        "not the whole cost"
+    );
+}
+
+#[test]
+fn a_pool_may_take_its_costs_from_reports() {
+    let mut world = busy_with(|settings| {
+        let cost = ReportedCost { field: "request_cost.x".to_owned(), unit: Duration::from_secs(1) };
+        settings.pools[0].upstream.cost_from = Some(cost);
+    });
+    let utilisation = Utilisation { cpu: Some(0.75), ..Utilisation::default() };
+    world.run_until(5_000);
+    let report = world.controller.report(world.now);
+    assert_eq!(report.model.learned, 0, "service time is not what a report says");
+    assert!(report.pools[0].instances.iter().all(|one| one.utilisation.is_none()));
+    world.reported = Reported { work_us: Some(7_000.0), utilisation };
+    world.run_until(15_000);
+    let report = world.controller.report(world.now);
+    assert!(
+        (predicted_ms(&world) - 7.0).abs() < 0.5,
+        "7 ms reported, 40 ms served: {}",
+        predicted_ms(&world)
+    );
+    assert_eq!(report.routing_decisions[0].actual_work_us, Some(7_000.0));
+    for instance in &report.pools[0].instances {
+        assert_eq!(instance.utilisation, Some(utilisation));
+        assert!((instance.speed - 1.0).abs() < 0.05, "the unit is nobody's speed: {}", instance.speed);
+        assert!(instance.load.loads.cost >= Some(0.75), "tier 2 believes the instance: {:?}", instance.load);
+    }
+    world.load.0 = 0.0;
+    world.run_until(30_000);
+    let report = world.controller.report(world.now);
+    assert!(
+        report.pools[0].instances.iter().all(|one| one.utilisation.is_none()),
+        "old reports do not count"
+    );
 }

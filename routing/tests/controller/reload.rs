@@ -1,6 +1,7 @@
 //! New settings on a living controller.
 use crate::world::{World, pool, settings};
 use foretide_routing::control::io::Input;
+use foretide_routing::control::report::StatusReport;
 use std::time::Duration;
 
 #[test]
@@ -69,4 +70,32 @@ fn a_lower_ceiling_brings_the_fleet_down_step_by_step() {
     world.tell(Input::Settings(Box::new(low)));
     world.run_until(15_000);
     assert!(world.serving().len() <= 2, "{:?}", world.log);
+}
+
+#[test]
+fn what_was_learned_is_carried_over_into_other_steps_and_sizes() {
+    let mut world = World::new(settings());
+    world.load = (20.0, Duration::from_millis(20));
+    world.run_until(20_000);
+    let (before, refused) = (world.controller.report(world.now), world.refused);
+    let mut after = settings();
+    after.learning.step = Duration::from_secs(1);
+    after.learning.key_cells = 1_024;
+    after.learning.reservoir_rows = 5_000;
+    world.tell(Input::Settings(Box::new(after)));
+    let report = world.controller.report(world.now);
+    assert_eq!((report.model.rows, report.model.learned), (before.model.rows, before.model.learned));
+    assert_eq!(report.model.cells, before.model.cells);
+    let steps = |report: &StatusReport| report.pools[0].actual.len();
+    assert!((steps(&before) / 2).abs_diff(steps(&report)) <= 1, "{} {}", steps(&before), steps(&report));
+    let mean = |report: &StatusReport| {
+        let actual = &report.pools[0].actual;
+        actual.iter().map(|step| step.1).sum::<f64>() / actual.len() as f64
+    };
+    assert!((mean(&report) / mean(&before) - 1.0).abs() < 0.1, "{} {}", mean(&report), mean(&before));
+    world.run_until(30_000);
+    let report = world.controller.report(world.now);
+    assert!(report.model.learned > before.model.learned && report.pools[0].forecast.is_some());
+    assert!(report.pools[0].actual.last().is_some_and(|step| step.0.as_us().is_multiple_of(1_000_000)));
+    assert_eq!(world.refused, refused, "nobody noticed");
 }

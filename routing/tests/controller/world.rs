@@ -10,7 +10,7 @@ use foretide_routing::control::report::StatusReport;
 use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::live::Ticket;
-use foretide_routing::observe::{Observation, Outcome};
+use foretide_routing::observe::{Observation, Outcome, Reported};
 use foretide_routing::settings::*;
 use foretide_routing::table::{InstanceState, RoutingTable};
 use std::sync::Arc;
@@ -106,6 +106,8 @@ pub(crate) fn pool(name: &str) -> PoolSettings {
             connect_timeout: Duration::from_secs(1),
             first_byte_timeout: Duration::from_secs(1),
             idle_timeout: Duration::from_secs(1),
+            cost_from: None,
+            pass_load_report: false,
         },
         objective: Duration::from_millis(500),
     }
@@ -138,6 +140,10 @@ pub(crate) struct World {
     pub starts_fail: bool,
     /// Instances on which every request fails.
     pub failing: Vec<InstanceId>,
+    /// Clients go away after so long.
+    pub impatient: Option<Duration>,
+    /// What instances say with every answer.
+    pub reported: Reported,
     /// How many requests a second arrive, and how much work each is.
     pub load: (f64, Duration),
     pub served: u64,
@@ -163,6 +169,8 @@ impl World {
             cold_start: Duration::from_secs(1),
             starts_fail: false,
             failing: vec![],
+            impatient: None,
+            reported: Reported::default(),
             load: (0.0, Duration::from_millis(50)),
             served: 0,
             refused: 0,
@@ -272,7 +280,9 @@ impl World {
             Some((decision, ticket)) => {
                 let failing = self.failing.contains(&decision.instance);
                 let outcome = if failing { Outcome::ProducerError } else { Outcome::Ok };
-                let ends = self.now.plus(self.load.1);
+                let gives_up = self.impatient.filter(|patience| *patience < self.load.1);
+                let outcome = if gives_up.is_some() { Outcome::ClientGone } else { outcome };
+                let ends = self.now.plus(gives_up.unwrap_or(self.load.1));
                 self.under_way.push(UnderWay { ends, arrived: self.now, query, decision, ticket, outcome });
             }
         }
@@ -280,7 +290,8 @@ impl World {
 
     fn finish(&mut self, one: UnderWay) {
         self.served += 1;
-        let attained_us = one.ticket.finish(self.now);
+        let ended = one.outcome == Outcome::Ok;
+        let attained_us = if ended { one.ticket.finish(self.now) } else { one.ticket.cut_short(self.now) };
         let seen = Observation {
             arrived_at: one.arrived,
             finished_at: self.now,
@@ -288,9 +299,10 @@ impl World {
             query: one.query,
             decision: one.decision,
             upstream_us: self.now.since(one.arrived).as_micros() as u64,
-            attained_us: if one.outcome == Outcome::Ok { attained_us } else { 0.0 },
-            status: if one.outcome == Outcome::Ok { 200 } else { 500 },
+            attained_us: if one.outcome == Outcome::ProducerError { 0.0 } else { attained_us },
+            status: if ended { 200 } else { 500 },
             response_bytes: None,
+            reported: self.reported,
             outcome: one.outcome,
             retried: false,
         };

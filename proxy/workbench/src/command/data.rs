@@ -64,15 +64,40 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// What to read from a file.
-    pub fn source(self, file: PathBuf, learn_share: f64) -> Source {
-        let format = match self.format {
+    /// How the file is written; `None`: as its first line shows.
+    pub fn format(&self) -> Option<read::Format> {
+        match self.format {
             Format::Auto => None,
             Format::Csv => Some(read::Format::Csv),
             Format::Combined => Some(read::Format::Combined),
             Format::Json => Some(read::Format::Json),
             Format::Envoy => Some(read::Format::Envoy),
-        };
+        }
+    }
+
+    /// Good rows to read at most.
+    pub fn rows(&self) -> Option<usize> {
+        self.rows
+    }
+
+    /// Flags given that say what columns mean.
+    pub fn named(&self) -> Vec<&'static str> {
+        let given = [
+            ("--target", self.target.is_some()),
+            ("--route", !self.route.is_empty()),
+            ("--source", self.source.is_some()),
+            ("--params", !self.params.is_empty()),
+            ("--time", self.time.is_some()),
+            ("--end", self.end.is_some()),
+            ("--label-delay", !self.label_delay.is_zero()),
+            ("--known-on-arrival", !self.known_on_arrival.is_empty()),
+        ];
+        given.into_iter().filter_map(|(flag, given)| given.then_some(flag)).collect()
+    }
+
+    /// What to read from a file.
+    pub fn source(self, file: PathBuf, learn_share: f64) -> Source {
+        let format = self.format();
         let names = ColumnNames {
             target: self.target,
             route: self.route,

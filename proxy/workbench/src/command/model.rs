@@ -74,6 +74,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         What::Promote { model, place } => {
             let settings = settings(&place.config)?;
             let chosen = chosen(&model, &settings.server.state_dir)?;
+            let is_kept = model.parse::<u64>().is_ok();
+            let chosen = if is_kept { chosen } else { newest(chosen, &settings)? };
             promote(&chosen, &settings, "promoted")
         }
         What::Rollback(place) => rollback(&place),
@@ -177,11 +179,21 @@ fn chosen(model: &str, state_dir: &Path) -> anyhow::Result<CostModel> {
     })
 }
 
+/// A model from a file, with a number above all that are kept or serve, so that one can come back to those.
+fn newest(model: CostModel, settings: &Settings) -> anyhow::Result<CostModel> {
+    let kept = versions::kept(&settings.server.state_dir)?.last().copied();
+    let taken = kept.max(serving(settings).map(|card| card.version)).unwrap_or(0);
+    let version = model.card().version.max(taken + 1);
+    Ok(model.numbered(version))
+}
+
 fn rollback(place: &Where) -> anyhow::Result<()> {
     let settings = settings(&place.config)?;
     let dir = &settings.server.state_dir;
-    let serving = serving(&settings).map_or(u64::MAX, |card| card.version);
-    let Some(before) = versions::kept(dir)?.into_iter().rev().find(|version| *version < serving) else {
+    // One that waits for the next start is what would serve.
+    let waiting = versions::promoted(dir).ok().flatten().map(|model| model.card().clone());
+    let latest = waiting.or_else(|| serving(&settings)).map_or(u64::MAX, |card| card.version);
+    let Some(before) = versions::kept(dir)?.into_iter().rev().find(|version| *version < latest) else {
         bail!("no version before the serving one is kept in {}", dir.display());
     };
     let model = versions::model_in(&versions::path_of(dir, before))?;
@@ -191,7 +203,8 @@ fn rollback(place: &Where) -> anyhow::Result<()> {
 /// Lays the model where the process takes it from, and asks a running one to take it now.
 fn promote(model: &CostModel, settings: &Settings, what: &str) -> anyhow::Result<()> {
     let (dir, version) = (&settings.server.state_dir, model.card().version);
-    versions::promote(dir, model).with_context(|| format!("cannot write to {}", dir.display()))?;
+    let put = versions::promote(dir, model).and_then(|()| versions::keep(dir, model));
+    put.with_context(|| format!("cannot write to {}", dir.display()))?;
     let at_once = settings.admin.address.map(|address| (address, ask_to_take(address)));
     let effect = match &at_once {
         Some((address, Ok(()))) => format!("in service now, says {address}"),

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::ask::Speech;
 use super::process::Shared;
 
 /// Time between two readiness probes: a tenth of the shortest cold start worth speaking of.
@@ -95,6 +96,7 @@ impl Supervisor {
                 return self.failed(format!("cannot start `{program}`: {error}"));
             }
         };
+        self.fleet.ledger.began(process.group);
         let address = format!("127.0.0.1:{port}");
         self.fleet.tell(FleetEvent::Started { instance: self.instance, address: address.clone() }).await;
         let start = self.start_up(&mut process, &address, wished_at + self.manager.start_timeout).await;
@@ -116,20 +118,23 @@ impl Supervisor {
                 self.failed(format!("not ready after {limit:.1} s: {path} at {address} gave no 2xx"))
             }
         };
+        let group = process.group;
         self.end(process).await;
+        self.fleet.ledger.ended(group);
         self.fleet.ports().give_back(port);
         event
     }
 
     async fn start_up(&self, process: &mut Running, address: &str, deadline: Instant) -> Start {
         let ready_and_warm = async {
-            while !self.fleet.asker.succeeds(address, &self.manager.ready_path, PROBE_TIMEOUT).await {
+            let plain = Speech::default();
+            while !self.fleet.asker.succeeds(address, &plain, &self.manager.ready_path, PROBE_TIMEOUT).await {
                 sleep(PROBE_EVERY).await;
             }
             // Ready counts even if warming does not finish in time.
             let warming = async {
                 for path in &self.manager.warm_paths {
-                    self.fleet.asker.warm(address, path).await;
+                    self.fleet.asker.warm(address, &plain, path).await;
                 }
             };
             let _ = timeout_at(deadline, warming).await;

@@ -3,8 +3,6 @@
 //! How many failures make an instance unhealthy is the controller's judgement; here one check is one answer. Each
 //! instance has at most one check under way, and there is a bound on all of them: a check that cannot start in time
 //! starts late, it does not pile up.
-//!
-//! Known weakness: checks are plain HTTP or TCP. For a pool that talks TLS, set no path: then a connect is checked.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::ask::Asker;
+use super::ask::{Asker, Speech};
 
 /// Checks under way at once: hundreds of instances at a check a second need a few; the rest is room for slow ones.
 const CHECKS_AT_ONCE: usize = 64;
@@ -32,12 +30,14 @@ pub struct ProbeTarget {
     pub address: String,
     /// Path, period, timeout.
     pub health: HealthSettings,
+    /// TLS and HTTP/2, as the proxy itself speaks to it.
+    pub speech: Speech,
 }
 
 /// Checks the current targets until their sender or the receiver of results is gone. A new target is checked at once.
 /// Results that nobody takes are dropped: the next check brings a fresher one.
 pub async fn run(mut targets: watch::Receiver<Vec<ProbeTarget>>, results: mpsc::Sender<(InstanceId, bool)>) {
-    let asker = Asker::new();
+    let asker = Asker::default();
     let mut schedule = Schedule::default();
     schedule.follow(&targets.borrow_and_update(), Instant::now());
     let mut checks = JoinSet::new();
@@ -70,8 +70,8 @@ pub async fn run(mut targets: watch::Receiver<Vec<ProbeTarget>>, results: mpsc::
 async fn check(asker: Asker, target: ProbeTarget) -> (InstanceId, bool) {
     let limit = target.health.timeout;
     let healthy = match &target.health.path {
-        Some(path) => asker.succeeds(&target.address, path, limit).await,
-        None => asker.connects(&target.address, limit).await,
+        Some(path) => asker.succeeds(&target.address, &target.speech, path, limit).await,
+        None => asker.connects(&target.address, &target.speech, limit).await,
     };
     (target.instance, healthy)
 }
@@ -139,6 +139,7 @@ mod tests {
                 unhealthy_after: 1,
                 healthy_after: 1,
             },
+            speech: Speech::default(),
         }
     }
 

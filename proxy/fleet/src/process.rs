@@ -6,9 +6,10 @@
 //!
 //! Producers run in process groups of their own, so that a signal reaches what a shell started, and ctrl-C at a terminal
 //! reaches Foretide first, which then drains them in order. If Foretide itself is killed with SIGKILL, nobody is left to
-//! stop them: the next start skips their ports.
+//! stop them: the next start in the same state directory ends them (see `super::ledger`), and skips their ports until then.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::ask::Asker;
+use super::ledger::{self, Ledger};
 use super::ports::Ports;
 use super::supervise::{Supervisor, Wish};
 
@@ -44,6 +46,7 @@ pub(super) struct Shared {
     ports: Mutex<Ports>,
     pub(super) starts: Semaphore,
     pub(super) asker: Asker,
+    pub(super) ledger: Ledger,
 }
 
 #[derive(Debug)]
@@ -55,13 +58,32 @@ struct Running {
 impl ProcessFleet {
     /// Tells what happens through `events`.
     pub fn new(events: mpsc::Sender<FleetEvent>) -> Self {
+        Self::with(events, Ledger::default())
+    }
+
+    /// The same, and writes down in `directory` who runs, so that the next one there can end them if this process cannot.
+    /// Those that an earlier one left are told to end now. Needs a tokio runtime.
+    pub fn remembering(events: mpsc::Sender<FleetEvent>, directory: &Path) -> Self {
+        let (ledger, left) = Ledger::open(directory);
+        if !left.is_empty() {
+            tracing::warn!(
+                count = left.len(),
+                "producers of an earlier Foretide still run and are told to end"
+            );
+            tokio::spawn(ledger::end(left));
+        }
+        Self::with(events, ledger)
+    }
+
+    fn with(events: mpsc::Sender<FleetEvent>, ledger: Ledger) -> Self {
         let shared = Shared {
             events,
             events_dropped: AtomicU64::new(0),
             running: Mutex::default(),
             ports: Mutex::default(),
             starts: Semaphore::new(STARTS_AT_ONCE),
-            asker: Asker::new(),
+            asker: Asker::default(),
+            ledger,
         };
         Self { shared: Arc::new(shared) }
     }

@@ -3,8 +3,10 @@
 //! Nothing here chooses: what runs is the controller's wish, and whether a check result matters is its judgement. What
 //! happens is told as events; nothing is retried, because the next tick sees reality.
 
-mod ask;
+pub mod ask;
+mod ledger;
 pub mod ports;
 pub mod probe;
 pub mod process;
 mod supervise;
+mod tls;
