@@ -1,8 +1,7 @@
-//! A process under test: started, found ready, measured, and ended with the value that stands for it.
+//! A process under test: started, found ready, measured, and ended with the value that stands for it. Shared by the
+//! benches that compare proxies.
 
-use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -36,23 +35,8 @@ impl Contestant {
         Self::start(name, front.unwrap_or(instances[0]), &mut command, None)
     }
 
-    /// Foretide with a configuration of its own.
-    pub(crate) fn foretide(
-        program: &Path,
-        front: SocketAddr,
-        instances: &[SocketAddr],
-        log: bool,
-    ) -> Result<Self> {
-        let files = TempDir::new()?;
-        let config = files.path().join("foretide.toml");
-        std::fs::write(&config, configuration(front, instances, log))?;
-        let mut command = Command::new(program);
-        command.arg("run").arg("--config").arg(&config).current_dir(files.path());
-        let name = if log { "foretide, access log" } else { "foretide" };
-        Self::start(name, front, &mut command, Some(files))
-    }
-
-    fn start(
+    /// Starts a program and waits until it listens on `address`; `files` live as long as it does.
+    pub(crate) fn start(
         name: &'static str,
         address: SocketAddr,
         command: &mut Command,
@@ -87,22 +71,4 @@ impl Drop for Contestant {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn configuration(front: SocketAddr, instances: &[SocketAddr], log: bool) -> String {
-    let mut text = format!(
-        "version = 1\n\
-         [server]\nlisten = [\"{front}\"]\nthreads = 1\nstate_dir = \"state\"\n\
-         [admin]\nlisten = \"off\"\n\
-         [[routes]]\nname = \"search\"\npath = \"/search\"\npool = \"work\"\nconsumer = [\"header:x-tenant\"]\n\
-         parameters = [\"query:rows:number\", \"query:q:category\"]\n\
-         [pools.work]\npolicy = \"predictive\"\nconcurrency = 1\n"
-    );
-    let endpoints: Vec<String> = instances.iter().map(|address| format!("\"{address}\"")).collect();
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "endpoints = [{}]", endpoints.join(", "));
-    if log {
-        text.push_str("[access_log]\npath = \"access.log\"\nformat = \"json\"\n");
-    }
-    text
 }

@@ -2,11 +2,12 @@
 //!
 //!     cargo build --release && cargo bench -p foretide-loadtest --bench overhead
 //!
-//! Contestants: the bare proxy, Foretide with all tiers on and no access log, the same with one. Each has one worker
-//! thread, the same three instances behind it, and gets the same requests over the same keep-alive connections. All
-//! run through; in every round each is driven in turn, the first one changing from round to round, so that whatever
-//! else the machine does meets all alike. What is compared is the CPU time of the proxy's process, per round, as a
-//! ratio to the bare proxy's in the same round; median and quartiles are printed.
+//! Contestants: the bare proxy (sending the same headers; beside it one that sends the client's address only), Foretide
+//! with all tiers on and no access log, the same with one. Each has one worker thread, the same three instances behind
+//! it, and gets the same requests over the same keep-alive connections. All run through; in every round each is driven in
+//! turn, the first one changing from round to round, so that whatever else the machine does meets all alike. What is
+//! compared is the CPU time of the proxy's process, per round, as a ratio to the bare proxy's in the same round; median
+//! and quartiles are printed.
 //!
 //! Known weakness: on two cores client, instances and proxy share caches; ratios are steadier than microseconds.
 //! Environment: `FORETIDE_BIN` (default: `foretide` beside this program), `ROUNDS` (20), `REQUESTS` a round (2,000).
@@ -14,6 +15,7 @@
 mod backend;
 mod bare_pingora;
 mod contestant;
+mod foretide;
 mod load;
 
 use std::net::{SocketAddr, TcpListener};
@@ -21,6 +23,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use self::bare_pingora::Job;
 use self::contestant::Contestant;
 
 /// Instances behind each proxy: enough that there is something to choose.
@@ -29,8 +32,9 @@ const INSTANCES: usize = 3;
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["bare-pingora", listen, ref instances @ ..] => {
-            bare_pingora::run(listen, instances.iter().map(|&address| address.to_owned()).collect())
+        [name @ ("bare-pingora" | "least-pingora"), listen, ref instances @ ..] => {
+            let job = if name == "bare-pingora" { Job::Same } else { Job::Least };
+            bare_pingora::run(job, listen, instances.iter().map(|&address| address.to_owned()).collect())
         }
         ["backend", ref addresses @ ..] => backend::run(addresses),
         _ => compare(),
@@ -40,14 +44,17 @@ fn main() -> Result<()> {
 fn compare() -> Result<()> {
     let rounds = number("ROUNDS", 20)?.clamp(1, 200);
     let requests = number("REQUESTS", 2_000)?.clamp(100, 20_000);
-    let ports = free_addresses(INSTANCES + 3)?;
+    let ports = free_addresses(INSTANCES + 4)?;
     let (instances, fronts) = ports.split_at(INSTANCES);
     let _backend = Contestant::own_role("backend", None, instances)?;
-    let mut contestants = vec![Contestant::own_role("bare-pingora", Some(fronts[0]), instances)?];
-    match foretide() {
+    let mut contestants = vec![
+        Contestant::own_role("bare-pingora", Some(fronts[0]), instances)?,
+        Contestant::own_role("least-pingora", Some(fronts[3]), instances)?,
+    ];
+    match program() {
         Some(program) => {
             for (front, log) in [(fronts[1], false), (fronts[2], true)] {
-                contestants.push(Contestant::foretide(&program, front, instances, log)?);
+                contestants.push(foretide::start(&program, front, instances, log)?);
             }
         }
         None => println!("no foretide: build it first (cargo build --release), or name it in FORETIDE_BIN"),
@@ -79,7 +86,7 @@ fn compare() -> Result<()> {
     Ok(())
 }
 
-fn foretide() -> Option<PathBuf> {
+fn program() -> Option<PathBuf> {
     let named = std::env::var_os("FORETIDE_BIN").map(PathBuf::from);
     // This program is target/release/deps/overhead-…
     let built = || Some(std::env::current_exe().ok()?.parent()?.parent()?.join("foretide"));

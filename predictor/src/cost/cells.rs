@@ -181,8 +181,8 @@ impl CellView {
         }
     }
 
-    /// Whether every number in it can be reckoned with.
-    fn is_sound(&self) -> bool {
+    /// Whether every number in it can be reckoned with; a state file may hold anything.
+    pub(crate) fn is_sound(&self) -> bool {
         let numbers =
             [self.count, self.log_mean, self.log_ewma, self.log_last, self.mean_us, self.spread, self.bytes];
         numbers.iter().chain(&self.above).all(|number| number.is_finite())
@@ -207,11 +207,8 @@ impl Cell {
         }
     }
 
-    /// Overwrites what it knows; a view with numbers that are not finite is ignored.
+    /// Overwrites what it knows. The view must be sound, and one more observation leaves a sound one sound.
     pub(crate) fn put(&self, view: CellView) {
-        if !view.is_sound() {
-            return;
-        }
         store(&self.count, view.count);
         store(&self.log_mean, view.log_mean);
         store(&self.log_ewma, view.log_ewma);

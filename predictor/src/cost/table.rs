@@ -347,7 +347,9 @@ impl KeyTable {
     pub fn restore(&self, state: &KeyTableState) {
         self.cells.restore(&state.cells);
         self.routes.restore(&state.routes);
-        self.global.put(state.global);
+        if state.global.is_sound() {
+            self.global.put(state.global);
+        }
         self.classes.restore(&state.classes);
         if state.range.iter().all(|end| end.is_finite()) {
             store(&self.range[0], state.range[0]);

@@ -103,7 +103,7 @@ impl Controller {
     pub fn handle(&mut self, now: Timestamp, input: Input) {
         self.now = self.now.max(now);
         match input {
-            Input::Observed(seen) => self.observed(*seen),
+            Input::Observed(seen) => self.observed(seen),
             Input::Probed { instance, healthy } => self.probed(instance, healthy),
             Input::Fleet(event) => self.fleet(event),
             Input::Forecast { of, result } => self.fitted(&of, result),
@@ -242,7 +242,7 @@ impl Controller {
         self.pools.iter_mut().find(|pool| pool.instances.contains_key(&id))
     }
 
-    fn observed(&mut self, seen: Observation) {
+    fn observed(&mut self, seen: Box<Observation>) {
         let (now, id) = (self.now, seen.decision.instance);
         let failed = matches!(seen.outcome, Outcome::ProducerError | Outcome::ProducerUnreachable);
         if self.training.judge(&seen) {

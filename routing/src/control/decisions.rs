@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 /// Routing decisions kept: a few seconds of a busy proxy, many minutes of a quiet one.
 const ROUTING: usize = 4_096;
-const _: () = assert!(ROUTING * size_of::<RoutingEntry>() <= 4 << 20, "kept decisions take at most 4 MiB");
+const _: () = assert!(
+    ROUTING * (size_of::<RoutingEntry>() + size_of::<Observation>()) <= 4 << 20,
+    "kept decisions take at most 4 MiB"
+);
 /// Scaling decisions kept.
 const SCALING: usize = 512;
 /// Decisions in one status report.
@@ -18,8 +21,8 @@ const SHOWN: usize = 256;
 /// A routing decision as it is kept; made readable only when somebody asks.
 #[derive(Debug)]
 pub(crate) struct RoutingEntry {
-    /// The finished try.
-    pub(crate) seen: Observation,
+    /// The finished try; boxed as it came, to be copied no more.
+    pub(crate) seen: Box<Observation>,
     /// Route by name.
     pub(crate) route: Arc<str>,
     /// Pool by name.
