@@ -29,6 +29,10 @@ const SPREAD_RATE: f32 = 0.03;
 const MEAN_MEMORY: f32 = 500.0;
 /// Counts stop here; far above [`MEAN_MEMORY`], far below the integers an f32 cannot count.
 const COUNT_LIMIT: f32 = 1e6;
+/// Bounds of sound numbers, beyond those of labels (an hour, a petabyte): ln cost, cost in microseconds, bytes.
+const MOST_LOG: f32 = 64.0;
+const MOST_US: f32 = 1e10;
+const MOST_BYTES: f32 = 1e16;
 /// Chance that a collision wears down a cell, per observation it holds (HeavyKeeper's 1/1.08).
 const SURVIVAL: f32 = 0.925_925_9;
 /// Ticks of 2^16 µs after which a cell counts as forgotten: ten minutes.
@@ -37,6 +41,8 @@ const STALE_TICKS: u32 = 9_155;
 const REACH: f32 = 4.0;
 /// ... unless they are within a factor of 12 of it.
 const LEAST_REACH: f32 = 2.5;
+/// A mean cost this many times the newest one is looked at: e to [`LEAST_REACH`].
+const FAR: f32 = 12.0;
 /// Spread of log cost assumed for a key seen once: a factor of 1.6 either way.
 pub(crate) const FIRST_SPREAD: f32 = 0.5;
 
@@ -164,16 +170,21 @@ impl CellView {
             (log, approx::exp(log))
         };
         let residual = log - self.log_mean;
+        let log_mean = self.log_mean + rate * residual;
+        let mean_us = self.mean_us + rate * (work_us - self.mean_us);
+        // A mean that lies beyond the reach of its own logs rests on what was believed before more was known.
+        let is_far = mean_us > FAR * work_us;
+        let mean_us = if is_far { mean_us.min(approx::exp(log_mean + reach)) } else { mean_us };
         let above = std::array::from_fn(|i| self.above[i] + rate * (label.above[i] - self.above[i]));
         let bytes = label.bytes.map_or(self.bytes, |bytes| {
             if self.bytes > 0.0 { self.bytes + rate * (bytes - self.bytes) } else { bytes }
         });
         Self {
             count,
-            log_mean: self.log_mean + rate * residual,
+            log_mean,
             log_ewma: self.log_ewma + EWMA_RATE.max(plain) * (log - self.log_ewma),
             log_last: log,
-            mean_us: self.mean_us + rate * (work_us - self.mean_us),
+            mean_us,
             spread: self.spread + SPREAD_RATE.max(plain) * (residual.abs() - self.spread),
             above,
             bytes,
@@ -181,13 +192,17 @@ impl CellView {
         }
     }
 
-    /// Whether every number in it can be reckoned with; a state file may hold anything.
+    /// Whether every number in it can be reckoned with: where labels can put it, and so far from overflow. A state file may
+    /// say anything.
     pub(crate) fn is_sound(&self) -> bool {
-        let numbers =
-            [self.count, self.log_mean, self.log_ewma, self.log_last, self.mean_us, self.spread, self.bytes];
-        numbers.iter().chain(&self.above).all(|number| number.is_finite())
-            && self.count >= 0.0
-            && self.mean_us >= 0.0
+        let logs = [self.log_mean, self.log_ewma, self.log_last];
+        let shares = self.above.iter().all(|share| (-0.01..=1.01).contains(share));
+        logs.iter().all(|log| (-MOST_LOG..=MOST_LOG).contains(log))
+            && shares
+            && (0.0..=COUNT_LIMIT).contains(&self.count)
+            && (0.0..=MOST_US).contains(&self.mean_us)
+            && (0.0..=MOST_LOG).contains(&self.spread)
+            && (0.0..=MOST_BYTES).contains(&self.bytes)
     }
 }
 

@@ -87,6 +87,8 @@ pub(crate) struct Truth {
     pub log: f32,
     /// 1 for each class border it is above, else 0.
     pub above: [f32; 3],
+    /// How far its consumer's own mean lies beyond what is usual on the route, ln cost: weighs that much less in totals.
+    pub excess: f32,
 }
 
 /// One request's answers held against the truth: what is the same for the track of its route and that of all.
@@ -319,7 +321,7 @@ impl Verdict {
         let told = answers.logs[MODEL];
         let class = likeliest_class(truth.above);
         let right = |above: [f32; 3]| f32::from(u8::from(likeliest_class(above) == class));
-        let unit = answers.mean_logs[ROUTE];
+        let unit = answers.mean_logs[ROUTE] + truth.excess.max(0.0);
         let relative = |log: f32| approx::exp((log - unit).clamp(-8.0, 8.0));
         let most = answers.mean_logs[usize::from(answers.served).min(ROUTE)] + LN_MOST_RATIO;
         // A model that was not there is counted as the key's mean, so that its ratio starts in the right place.
@@ -332,7 +334,7 @@ impl Verdict {
             hits: answers.above.map(right),
             missing: std::array::from_fn(|border| truth.above[border] - answers.above[0][border]),
             cost: relative(truth.log.min(most)),
-            predicted: [model, key, 1.0],
+            predicted: [model, key, relative(answers.mean_logs[ROUTE])],
             residual: truth.log - answers.log_served,
         }
     }

@@ -32,6 +32,11 @@ const LABEL_RANGE_US: (f64, f64) = (0.01, 3.6e9);
 const LARGEST_NUMBER: f32 = 1e15;
 /// Weight of the newest deviation in the common one: about the last fifty requests.
 const MOOD_RATE: f32 = 0.02;
+/// In what it shares with others, a consumer's own mean may lie this far from the rest, in ln cost (a factor of four);
+/// what is beyond is taken off its labels there, while its own cells learn them as they are. So one that lies, or is just
+/// far more expensive than everybody else, moves a mean that others are answered from by its share of the traffic times
+/// four at most, and not by a hundred thousand. Tenants of one service rarely differ by more at the same parameters.
+const OWN_REACH: f32 = 1.386;
 /// Exact requests remembered per cell of the table.
 const RECENT_PER_CELL: usize = 4;
 
@@ -110,6 +115,14 @@ pub(crate) struct Keys {
     fine: Tag,
     both: Tag,
     exact: u64,
+}
+
+/// How far a consumer's own mean lies beyond [`OWN_REACH`] from that of a cell it shares with others; ln cost, as known on
+/// arrival. `own` and `shared`: where the features of the two cells begin. Only cells that differ in nothing but the consumer
+/// can be compared: unlike parameters are no lie.
+fn excess(features: &Features, own: usize, shared: usize) -> f32 {
+    let apart = features.0[own] - features.0[shared];
+    apart - apart.clamp(-OWN_REACH, OWN_REACH)
 }
 
 /// Shares of costs above the class borders, by definition.
@@ -245,14 +258,14 @@ impl KeyTable {
         if !censored {
             self.judge(query, prediction, &label);
         }
-        self.learn(prediction.keys, label);
+        self.learn(prediction.keys, &prediction.features, label);
         true
     }
 
     /// Learns the measured work of a finished request, microseconds at speed 1. Ignores what is not finite or <= 0.
     pub fn observe(&self, query: &CostQuery, work_us: f64, now: Timestamp) {
         if work_us.is_finite() && work_us > 0.0 {
-            self.learn(Keys::of(query), self.label(work_us, None, now));
+            self.learn(Keys::of(query), &self.features(query, now), self.label(work_us, None, now));
         }
     }
 
@@ -260,34 +273,55 @@ impl KeyTable {
     fn label(&self, work_us: f64, bytes: Option<f64>, now: Timestamp) -> Label {
         let work_us = work_us.clamp(LABEL_RANGE_US.0, LABEL_RANGE_US.1) as f32;
         let log = approx::ln(work_us);
-        let above = self.classes.borders_us().map(|border| f32::from(u8::from(f64::from(work_us) > border)));
+        let above = self.above(f64::from(work_us));
         let bytes =
             bytes.filter(|bytes| bytes.is_finite() && *bytes >= 0.0).map(|bytes| bytes.min(1e15) as f32);
         Label { log, work_us, above, bytes, seen: ticks(now) }
     }
 
-    fn learn(&self, keys: Keys, label: Label) {
-        let log = label.log;
-        let route = self.cells.observe(keys.route, label);
-        for key in [keys.source, keys.parameters, keys.fine, keys.both] {
+    /// 1 for each class border that a cost is above, else 0.
+    fn above(&self, work_us: f64) -> [f32; 3] {
+        self.classes.borders_us().map(|border| f32::from(u8::from(work_us > border)))
+    }
+
+    /// Own cells learn the label as it is, shared ones without the consumer's excess.
+    fn learn(&self, keys: Keys, features: &Features, label: Label) {
+        for key in [keys.source, keys.both] {
             self.cells.observe(key, label);
         }
+        let alike = self.without(label, excess(features, place::BOTH, place::FINE));
+        for key in [keys.parameters, keys.fine] {
+            self.cells.observe(key, alike);
+        }
+        self.recent.note(keys.exact, alike.log);
+        let shared = self.without(label, excess(features, place::SOURCE, place::ROUTE));
+        let route = self.cells.observe(keys.route, shared);
         if route.count > 0.0 {
             let mood = load(&self.mood);
-            store(&self.mood, mood + MOOD_RATE * ((log - route.log_mean).clamp(-3.0, 3.0) - mood));
+            store(&self.mood, mood + MOOD_RATE * ((shared.log - route.log_mean).clamp(-3.0, 3.0) - mood));
         }
-        self.recent.note(keys.exact, log);
-        self.global.put(self.global.view().with(label));
-        self.classes.observe(log);
-        store(&self.range[0], load(&self.range[0]).min(log));
-        store(&self.range[1], load(&self.range[1]).max(log));
+        self.global.put(self.global.view().with(shared));
+        self.classes.observe(shared.log);
+        // What was really measured: what the model says of an expensive consumer must stay believable.
+        store(&self.range[0], load(&self.range[0]).min(label.log));
+        store(&self.range[1], load(&self.range[1]).max(label.log));
+    }
+
+    fn without(&self, label: Label, excess: f32) -> Label {
+        if excess == 0.0 {
+            return label;
+        }
+        let log = label.log - excess;
+        let work_us = approx::exp(log);
+        Label { log, work_us, above: self.above(f64::from(work_us)), ..label }
     }
 
     /// Holds an answer against the truth once it is known: who answers best on that route, how totals and intervals
     /// must be corrected.
     fn judge(&self, query: &CostQuery, prediction: &CostPrediction, label: &Label) {
         let (log, answers) = (label.log, &prediction.answers);
-        self.routes.judge(query.route_key, answers, Truth { log, above: label.above });
+        let excess = excess(&prediction.features, place::SOURCE, place::ROUTE);
+        self.routes.judge(query.route_key, answers, Truth { log, above: label.above, excess });
         let missed = (log - answers.log_served).abs() > answers.half_width;
         store(&self.scale, interval::tracked(load(&self.scale), missed));
     }
