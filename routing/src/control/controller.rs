@@ -16,7 +16,6 @@ use crate::control::pool::{Pool, Surroundings};
 use crate::control::publish::{self, PUBLISH_EVERY, Shared};
 use crate::control::reload;
 use crate::control::report::{RoutingDecisionReport, ScalingDecisionReport};
-use crate::control::speed;
 use crate::control::training::Training;
 use crate::extract::CompiledRoutes;
 use crate::observe::{Observation, Outcome};
@@ -28,6 +27,7 @@ use foretide_predictor::forecast::fit::Forecast;
 use foretide_predictor::hash;
 use foretide_predictor::id::{InstanceId, PoolId};
 use foretide_predictor::time::Timestamp;
+use foretide_steering::{score::Form, speed};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,7 +184,7 @@ impl Controller {
             settings: &self.settings,
             peers: &self.learning.peers,
             weights: self.weights,
-            temper: speed::temper(self.learning.cost_card.skill()),
+            temper: speed::temper(Form::ProcessorSharing, self.learning.cost_card.skill()),
             frozen: self.frozen,
         };
         self.pools[index].tend(around, &mut self.out);

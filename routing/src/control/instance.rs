@@ -9,7 +9,6 @@
 //! warm from the start and never drain: they leave with the configuration. What is gone is not kept.
 use crate::control::health::{ErrorRatio, Health};
 use crate::control::meter::{Arrived, ClosedStep, Steps};
-use crate::control::speed::Speed;
 use crate::control::track::Track;
 use crate::live::{LiveLoad, Taken};
 use crate::observe::Utilisation;
@@ -19,6 +18,7 @@ use foretide_predictor::blend::{LoadScore, TierLoads, TierWeights, load_score};
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::peers::Anomaly;
 use foretide_predictor::time::Timestamp;
+use foretide_steering::speed::Speed;
 use std::sync::Arc;
 use std::time::Duration;
 

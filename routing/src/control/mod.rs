@@ -21,7 +21,6 @@ mod reload;
 pub mod report;
 mod scaling;
 mod sizing;
-mod speed;
 mod status;
 mod target_rate;
 mod track;

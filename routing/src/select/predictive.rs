@@ -1,18 +1,16 @@
 //! The score of a request on an instance, and the scan for its smallest value.
 //!
-//! For a request of predicted work `x` on an instance with `n` requests (the newcomer counted) on `k` slots:
+//! For a request of predicted work `x`:
 //!
 //! ```text
 //! score = (L(x) + t1 · b · x) · exp(γ · rho) / warm · (1 + t3 · (peers − 1)) · (1 + t3 · excess) + penalty
-//! L(x)  = x                                              n ≤ k
-//!       = x + ext · I(x) · (n − k) / ((n − 1) · k)       n > k
 //! ```
 //!
-//! `I(x) = Σ min(r_i, x)` over what is in flight; `ext = 2`: the wait of the newcomer and the wait it brings to the
-//! others. `b` is tier 1's background load, `peers` and `excess` are tier 3's. `t1` and `t3` are the tiers' weights as a
+//! `L(x)` is the request's own time and what it does to others, see [`foretide_steering::score`]. `b` is tier 1's
+//! background load, `peers` and `excess` are tier 3's. `t1` and `t3` are the tiers' weights as a
 //! share of their starting weights, at most 1: a tier that predicts well counts fully, one whose weight has fallen to
 //! zero is gone, and with both gone the plain in-flight rule is left. Measured speed enters tempered, see
-//! `control::speed`.
+//! [`foretide_steering::speed`].
 //!
 //! Up to 128 instances are all scored, because two or three random choices waste half the mean. Above, a scan takes
 //! the best few of the last one, a window that moves on with every request, and some at random.
@@ -21,11 +19,10 @@
 //! row per instance. What is left for a request is one word of live load, and the sixteen buckets only where
 //! somebody waits; peers' factors are looked up only where the consumer's notes mention the instance.
 //!
-//! Known weakness: the form is that of processor sharing; a strict worker pool makes light requests wait longer
-//! behind heavy ones than it says.
+//! Known weakness: requests that other proxies have in flight on an instance are not seen here.
 
 use crate::decide::CANDIDATES;
-use crate::live::{LiveLoad, Newcomer};
+use crate::live::{InFlight, LiveLoad};
 use crate::select::eligible::{Eligible, below};
 use crate::select::shortlist::{MOST_RANKED, Score, Shortlist};
 use crate::table::InstanceEntry;
@@ -34,12 +31,12 @@ use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::peers::{Notes, PeerTable};
 use foretide_predictor::time::Timestamp;
+use foretide_steering::buckets::Newcomer;
+use foretide_steering::score::{Form, Terms};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Own delay, and as much again for what a request does to the others.
-const EXTERNALITY: f32 = 2.0;
 /// Up to here every instance is scored: about a microsecond.
 const FULL_SCAN: usize = 128;
 /// Of a larger pool: in the moving window ...
@@ -66,11 +63,7 @@ pub struct Scan {
 struct Row {
     live: Arc<LiveLoad>,
     id: InstanceId,
-    slots: u32,
-    /// `(1 + t1 · b) · (1 + t3 · excess)`
-    own: f32,
-    /// `ext / k · (1 + t3 · excess)`
-    wait: f32,
+    terms: Terms,
     penalty_us: f32,
 }
 
@@ -80,14 +73,12 @@ impl Scan {
         let background_weight = relative(weights.baseline, TierWeights::START.baseline);
         let peer_weight = relative(weights.peers, TierWeights::START.peers);
         let row = |entry: &InstanceEntry| {
-            let slots = entry.concurrency.max(1);
             let excess = 1.0 + peer_weight * share(entry.excess);
+            let own = (1.0 + background_weight * share(entry.background)) * excess;
             Row {
                 live: Arc::clone(&entry.live),
                 id: entry.id,
-                slots,
-                own: (1.0 + background_weight * share(entry.background)) * excess,
-                wait: EXTERNALITY / slots as f32 * excess,
+                terms: Terms::new(Form::ProcessorSharing, entry.concurrency, own, excess),
                 penalty_us: entry.penalty_us,
             }
         };
@@ -182,23 +173,14 @@ impl<'a> Scorer<'a> {
     /// The score on an instance, microseconds. `spared`: 1 over its share of the usual load.
     #[inline(always)]
     fn score(&self, row: &Row, spared: f32) -> Score {
-        let in_flight = row.live.in_flight().requests;
-        let mut cost_us = self.work_us * row.own;
-        if in_flight >= row.slots {
-            cost_us += self.waiting_us(row, in_flight);
-        }
+        let InFlight { requests, work_us } = row.live.in_flight();
+        let interference_us = || row.live.interference_us(self.newcomer);
+        let cost_us = row.terms.cost_us(self.work_us, requests as f32, || work_us as f32, interference_us);
         let mut factor = row.live.slowness() * spared;
         if self.notes.mention(row.id) {
             factor *= self.peer_factor(row.id);
         }
-        Score { cost: cost_us * factor + row.penalty_us, in_flight }
-    }
-
-    /// `I(x) · ext / k · (n − k) / (n − 1)` for `in_flight = n − 1`.
-    #[inline(always)]
-    fn waiting_us(&self, row: &Row, in_flight: u32) -> f32 {
-        let crowded = (in_flight + 1 - row.slots) as f32 / in_flight as f32;
-        row.live.interference_us(self.newcomer) * row.wait * crowded
+        Score { cost: cost_us * factor + row.penalty_us, in_flight: requests }
     }
 
     /// Kept out of the scan's loop: few consumers have factors.

@@ -6,6 +6,7 @@ pub mod data;
 pub mod explain;
 pub mod model;
 pub mod simulate;
+pub mod suite;
 pub mod train;
 pub mod validate;
 

@@ -10,6 +10,7 @@ use foretide_loadtest::sim::contest::{self, Standing};
 use serde_json::json;
 
 use crate::command::BAD_INPUT;
+use crate::command::suite::{self, Suite, Wanted};
 
 /// Arguments of `simulate`.
 #[derive(Debug, clap::Args)]
@@ -18,7 +19,15 @@ The same seed gives the same digest on every machine; another seed gives another
 crash (`foretide simulate campaign --show` prints one to start from).")]
 pub struct Args {
     /// Scenario file, or the name of a shipped one.
-    scenario: String,
+    #[arg(required_unless_present = "suite")]
+    scenario: Option<String>,
+    /// Run a table of targets instead of a scenario.
+    #[arg(long, value_enum, conflicts_with_all = ["scenario", "seed", "show"])]
+    suite: Option<Suite>,
+    /// Requests of each of a suite's runs.
+    #[arg(long, value_name = "COUNT", requires = "suite", default_value_t = 200_000,
+          value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    requests: u32,
     /// Seed instead of the scenario's.
     #[arg(long)]
     seed: Option<u64>,
@@ -28,14 +37,18 @@ pub struct Args {
     /// Write tables and scaling decisions as one HTML page.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Print the result as one JSON object.
-    #[arg(long)]
-    json: bool,
+    /// Print the result as JSON, or write it to this file.
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    json: Option<Option<PathBuf>>,
 }
 
 /// Runs the scenario for each contender.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (name, text) = read(&args.scenario)?;
+    let Some(scenario) = &args.scenario else {
+        let (requests, Args { json, report, .. }) = (args.requests as usize, args);
+        return suite::run(&Wanted { requests, json, report });
+    };
+    let (name, text) = read(scenario)?;
     if args.show {
         print!("{text}");
         return Ok(ExitCode::SUCCESS);
@@ -57,7 +70,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         std::fs::write(report, contest::page(&scenario, &standings))
             .with_context(|| format!("cannot write {}", report.display()))?;
     }
-    show(&scenario, &standings, args.json)?;
+    show(&scenario, &standings, args.json.as_ref())?;
     let sound = standings.iter().all(|standing| standing.violations.is_empty());
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -72,11 +85,15 @@ fn read(scenario: &str) -> anyhow::Result<(String, String)> {
     Ok((scenario.to_owned(), text))
 }
 
-fn show(scenario: &Scenario, standings: &[Standing], as_json: bool) -> anyhow::Result<()> {
-    if as_json {
+fn show(scenario: &Scenario, standings: &[Standing], json: Option<&Option<PathBuf>>) -> anyhow::Result<()> {
+    if let Some(file) = json {
         let result = json!({ "scenario": scenario.name, "seed": scenario.seed, "contenders": standings });
-        println!("{}", serde_json::to_string(&result)?);
-        return Ok(());
+        let Some(file) = file else {
+            println!("{}", serde_json::to_string(&result)?);
+            return Ok(());
+        };
+        std::fs::write(file, serde_json::to_string(&result)?)
+            .with_context(|| format!("cannot write {}", file.display()))?;
     }
     for standing in standings {
         println!("\n{} (digest {})", standing.name, standing.digest);

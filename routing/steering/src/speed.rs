@@ -3,6 +3,7 @@
 //! ```text
 //! log_mean = EWMA of ln(attained / predicted)
 //! rho      = clamp(log_mean - mean over the pool's measured instances, ±1.5), 0 below 50 samples
+//! slowness = exp(γ · rho)
 //! ```
 //!
 //! Centred over the pool, because a bias of the predictor is no property of an instance: with the mean taken off, work
@@ -10,36 +11,43 @@
 //! Known weakness: when a fast instance leaves, the mean moves and all the others look faster for as long as the
 //! predictor takes to follow.
 //!
-//! How much of it the score uses, γ in `exp(γ · rho)`, follows the cost model's skill: from 0.25 without any to 0.5.
-//! Full weight packs the fast instances to the last slot, and where sizes are unknown light requests then wait behind
-//! heavy ones; half was best for processor sharing with a good predictor, a quarter with a constant one. The skill is a
-//! running mean of hundreds of requests, so γ glides.
+//! How much of it the score uses, γ, follows skill. Full weight packs the fast instances to the last slot, and where
+//! sizes are unknown light requests then wait behind heavy ones. The skill is a running mean of hundreds of requests, so
+//! γ glides.
+
+use crate::score::Form;
 use std::ops::RangeInclusive;
 
 /// Samples before a residual says anything: at a spread of a factor of two the mean is then known to 10 %.
 const ENOUGH: u64 = 50;
-/// The EWMA's memory in samples: the same 50.
-const WEIGHT: f64 = 0.02;
+/// Weight of a sample in the mean: the less they scatter, the fewer say as much (a random walk's best filter has a gain in
+/// inverse proportion to their spread). From 50 samples of memory where costs are not foreseen to 20 where they are.
+const WEIGHTS: RangeInclusive<f64> = 0.02..=0.05;
+/// The weight at a spread of a factor of e.
+const WEIGHT: f64 = 0.03;
 /// One sample counts no more than a factor of 20 either way.
 const SAMPLE: RangeInclusive<f64> = -3.0..=3.0;
 /// Beyond a factor of 4.5 it is broken rather than slow, and health and anomalies deal with it.
-const LIMIT: f64 = 1.5;
+pub const LIMIT: f64 = 1.5;
 
-/// γ without skill, and what full skill adds.
-const TEMPER: (f64, f64) = (0.25, 0.25);
 /// Skill that counts as full: half the error of the route's mean. Noise that nobody can foresee allows little more.
 const FULL_SKILL: f64 = 0.5;
 
-/// γ for a cost model of this skill; `None`: not measured yet.
-pub(crate) fn temper(skill: Option<f64>) -> f32 {
+/// γ of a form for a cost model of this skill; `None`: not measured yet.
+pub fn temper(form: Form, skill: Option<f64>) -> f32 {
     let skill = skill.filter(|skill| skill.is_finite()).unwrap_or(0.0);
-    (TEMPER.0 + TEMPER.1 * (skill / FULL_SKILL).clamp(0.0, 1.0)) as f32
+    let (blind, sighted) = match form {
+        Form::ProcessorSharing => (0.25, 0.5),
+        Form::WorkerPool => (0.25, 1.5),
+    };
+    (blind + (sighted - blind) * (skill / FULL_SKILL).clamp(0.0, 1.0)) as f32
 }
 
 /// Speed of one instance.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Speed {
+pub struct Speed {
     log_mean: f64,
+    variance: f64,
     samples: u64,
     rho: f64,
     /// What was taken off to centre it.
@@ -47,36 +55,43 @@ pub(crate) struct Speed {
 }
 
 impl Speed {
-    /// One finished request: ln(attained / predicted).
-    pub(crate) fn observe(&mut self, residual: f64) {
+    /// One finished request: ln(attained / predicted). What is not finite is ignored.
+    pub fn observe(&mut self, residual: f64) {
         if !residual.is_finite() {
             return;
         }
         self.samples += 1;
-        let weight = WEIGHT.max(1.0 / self.samples as f64);
-        self.log_mean += weight * (residual.clamp(*SAMPLE.start(), *SAMPLE.end()) - self.log_mean);
+        let young = 1.0 / self.samples as f64;
+        let off = residual.clamp(*SAMPLE.start(), *SAMPLE.end()) - self.log_mean;
+        let usual = (WEIGHT / self.variance.sqrt()).clamp(*WEIGHTS.start(), *WEIGHTS.end());
+        self.log_mean += usual.max(young) * off;
+        self.variance += WEIGHTS.start().max(young) * (off * off - self.variance);
     }
 
-    /// ln of how much longer than on the average instance work takes here.
-    pub(crate) fn rho(&self) -> f64 {
+    /// The mean as it is, not centred; `None` below 50 samples.
+    pub fn residual(&self) -> Option<f64> {
+        (self.samples >= ENOUGH).then_some(self.log_mean)
+    }
+
+    /// ln of how much longer than on the average instance work takes here, as of the last [`centre`].
+    pub fn rho(&self) -> f64 {
         self.rho
     }
 
     /// What all instances of its pool have in common: the predictor's bias, or, where costs are reported in a unit of their
     /// own, how far that is from time of service.
-    pub(crate) fn common(&self) -> f64 {
+    pub fn common(&self) -> f64 {
         self.common
     }
 }
 
 /// Centres the speeds of one pool on their mean.
-pub(crate) fn centre(speeds: &mut [&mut Speed]) {
-    let measured = speeds.iter().filter(|speed| speed.samples >= ENOUGH);
-    let count = measured.clone().count();
-    let mean = measured.map(|speed| speed.log_mean).sum::<f64>() / count.max(1) as f64;
+pub fn centre(speeds: &mut [&mut Speed]) {
+    let measured = || speeds.iter().filter_map(|speed| speed.residual());
+    let mean = measured().sum::<f64>() / measured().count().max(1) as f64;
     for speed in speeds {
         speed.common = mean;
-        speed.rho = if speed.samples >= ENOUGH { (speed.log_mean - mean).clamp(-LIMIT, LIMIT) } else { 0.0 };
+        speed.rho = speed.residual().map_or(0.0, |residual| (residual - mean).clamp(-LIMIT, LIMIT));
     }
 }
 
@@ -99,9 +114,11 @@ mod tests {
 
     #[test]
     fn speed_counts_more_the_better_costs_are_known() {
-        assert_eq!([None, Some(f64::NAN), Some(-0.7), Some(0.0)].map(temper), [0.25; 4]);
-        assert!((temper(Some(0.25)) - 0.375).abs() < 1e-6);
-        assert_eq!([0.5, 0.9].map(|skill| temper(Some(skill))), [0.5; 2]);
+        let sharing = |skill| temper(Form::ProcessorSharing, skill);
+        assert_eq!([None, Some(f64::NAN), Some(-0.7), Some(0.0)].map(sharing), [0.25; 4]);
+        assert!((sharing(Some(0.25)) - 0.375).abs() < 1e-6);
+        assert_eq!([0.5, 0.9].map(|skill| sharing(Some(skill))), [0.5; 2]);
+        assert_eq!([None, Some(0.9)].map(|skill| temper(Form::WorkerPool, skill)), [0.25, 1.5]);
     }
 
     #[test]

@@ -1,0 +1,254 @@
+//! How much a prediction counts: as much as it has shown to know, and nothing if it knows nothing.
+//!
+//! A predictor may be constant, random, or ten times wrong; used as it is, it would be worse than none. So what steers is
+//!
+//! ```text
+//! x = mean + weight · (calibrated − mean)
+//! ```
+//!
+//! - *calibrated*: the mean of what requests with a like prediction really cost, by log2 bucket of the prediction, linear
+//!   between the buckets' middles. A predictor that is wrong by a factor is set right, a noisy one is shrunk, and for a
+//!   random one every bucket's mean is the mean of all. New buckets start from the prediction times the bias of all
+//!   predictions together, worth eight requests.
+//! - *weight*: from the skill of the calibrated prediction against the mean, in gamma deviance `y/p − 1 − ln(y/p)`, each
+//!   request judged before it is learned from. That deviance weighs factors, and a heavy request that was not foreseen
+//!   counts with its size. Below a skill of 0.05 the weight is 0, from 0.35 on it is 1.
+//! - A second watch compares, on the same events, how well the latency foreseen by the score and the latency foreseen from
+//!   the number in flight alone (the same score for the mean request: what least-request goes by) fit what was measured.
+//!   Where the score does worse, its weight goes too.
+//!
+//! States: *unknown* (less than 50 requests; the mean is served), *gliding* towards the target, at most a hundredth a
+//! request, so that a single heavy request cannot make the weight jump. Memory of all averages: 1,000 requests.
+//!
+//! Known weakness: a predictor that is right about the rarest requests only shows it when they come.
+
+use crate::buckets::BUCKETS;
+
+/// Requests that the averages remember.
+const MEMORY: f64 = 1_000.0;
+/// Requests of a bucket after which half of its calibration is its own.
+const PRIOR: f64 = 8.0;
+/// Before so many requests nothing is believed.
+const ENOUGH: f64 = 50.0;
+/// Skill without weight, and skill with full weight.
+const SKILLS: (f64, f64) = (0.05, 0.35);
+/// The weight moves no faster, per request.
+const STEP: f64 = 0.01;
+/// Ratios of actual to predicted beyond this count as this: one absurd label must not own the averages.
+const MOST_RATIO: f64 = 1_000.0;
+/// Nothing counts with less than a thousandth of a microsecond or more than an hour.
+const LEAST_WORK_US: f64 = 1e-3;
+const MOST_WORK_US: f64 = 3.6e9;
+/// A score that fits latencies this much worse than the number in flight has no weight left.
+const TOLERATED: f64 = 0.1;
+
+/// A mean that forgets.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean {
+    value: f64,
+    seen: f64,
+}
+
+impl Mean {
+    fn observe(&mut self, value: f64) {
+        self.seen = (self.seen + 1.0).min(MEMORY);
+        self.value += (value - self.value) / self.seen;
+    }
+}
+
+/// The gate of one route.
+#[derive(Clone, Debug, Default)]
+pub struct SkillGate {
+    cells: [Mean; BUCKETS],
+    mean: Mean,
+    /// Of the predictions as they came.
+    raw: Mean,
+    /// Gamma deviance of the calibrated prediction, and of the mean.
+    deviances: [Mean; 2],
+    /// ln(latency / foreseen) by the score and by the number in flight: mean, and mean absolute distance from it.
+    biases: [Mean; 2],
+    misfits: [Mean; 2],
+    weight: f64,
+}
+
+impl SkillGate {
+    /// What a request of predicted work steers with, microseconds; at least 1. Before anything was learned: the prediction
+    /// itself if it is usable, because there is nothing else.
+    pub fn work_us(&self, predicted_us: f64) -> f64 {
+        if self.mean.seen == 0.0 {
+            return if predicted_us.is_finite() { predicted_us.max(1.0) } else { 1.0 };
+        }
+        let mean = self.mean.value;
+        if self.weight == 0.0 {
+            return mean;
+        }
+        (mean + self.weight * (self.calibrated_us(predicted_us) - mean)).max(1.0)
+    }
+
+    /// The work of the average request, microseconds; 0 before the first.
+    pub fn mean_us(&self) -> f64 {
+        self.mean.value
+    }
+
+    /// Weight of the prediction, 0 to 1.
+    pub fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    /// Share of the mean's deviance that the calibrated prediction takes away; `None`: too few requests.
+    pub fn skill(&self) -> Option<f64> {
+        let [served, mean] = self.deviances;
+        (served.seen >= ENOUGH && mean.value > 0.0).then(|| 1.0 - served.value / mean.value)
+    }
+
+    /// How much worse the score fits latencies than the number in flight does; negative: it fits better.
+    pub fn misfit(&self) -> Option<f64> {
+        let [score, count] = self.misfits;
+        (score.seen >= ENOUGH && count.value > 0.0).then(|| score.value / count.value - 1.0)
+    }
+
+    /// A request that was predicted to take `predicted_us` took `actual_us` of work. What is not finite and positive is
+    /// ignored.
+    pub fn observe(&mut self, predicted_us: f64, actual_us: f64) {
+        if !(actual_us.is_finite() && actual_us > 0.0) {
+            return;
+        }
+        let actual_us = actual_us.clamp(LEAST_WORK_US, MOST_WORK_US);
+        if self.mean.seen > 0.0 {
+            let guesses = [self.calibrated_us(predicted_us), self.mean.value];
+            for (deviance, guess) in self.deviances.iter_mut().zip(guesses) {
+                let ratio = (actual_us / guess).clamp(1.0 / MOST_RATIO, MOST_RATIO);
+                deviance.observe(ratio - 1.0 - ratio.ln());
+            }
+        }
+        self.mean.observe(actual_us);
+        self.raw.observe(if predicted_us > 1.0 { predicted_us.min(MOST_WORK_US) } else { 1.0 });
+        self.cells[place(predicted_us).0].observe(actual_us);
+        let (none, full) = SKILLS;
+        let skill = self.skill().map_or(0.0, |skill| ((skill - none) / (full - none)).clamp(0.0, 1.0));
+        let fit = self.misfit().map_or(1.0, |worse| (1.0 - worse / TOLERATED).clamp(0.0, 1.0));
+        self.weight += (skill * fit - self.weight).clamp(-STEP, STEP);
+    }
+
+    /// A request for which the score foresaw a latency of `foreseen_us`, and the same score for the mean request
+    /// `blind_us`, took `latency_us` from its dispatch on. Each is allowed a constant factor.
+    pub fn observe_latency(&mut self, latency_us: f64, foreseen_us: f64, blind_us: f64) {
+        let logs = [foreseen_us, blind_us].map(|foreseen_us| (latency_us / foreseen_us).ln());
+        if logs.iter().any(|log| !log.is_finite()) {
+            return;
+        }
+        for (which, log) in logs.into_iter().enumerate() {
+            let log = log.clamp(-MOST_RATIO.ln(), MOST_RATIO.ln());
+            self.biases[which].observe(log);
+            self.misfits[which].observe((log - self.biases[which].value).abs());
+        }
+    }
+
+    /// Mean actual work of requests with a like prediction, microseconds.
+    fn calibrated_us(&self, predicted_us: f64) -> f64 {
+        let (bucket, beyond) = place(predicted_us);
+        let bias = self.mean.value / self.raw.value.max(1.0);
+        let cell = |bucket: usize| {
+            let Mean { value, seen } = self.cells[bucket];
+            (PRIOR * bias * middle_us(bucket) + seen * value) / (PRIOR + seen)
+        };
+        let here = cell(bucket);
+        let neighbour = if beyond < 0.0 { bucket.saturating_sub(1) } else { (bucket + 1).min(BUCKETS - 1) };
+        // An empty neighbour is a guess: what was measured here is better.
+        let known = self.cells[neighbour].seen / (PRIOR + self.cells[neighbour].seen);
+        here + known * beyond.abs() * (cell(neighbour) - here)
+    }
+}
+
+/// log2 of the first bucket's upper end, microseconds. One octave a bucket from 32 µs to 1 s: predictions, unlike
+/// interference, differ in what they mean also where they are small.
+const FIRST_LOG2: f64 = 5.0;
+
+/// The bucket of a prediction, and how far it lies beyond its middle, in buckets from -0.5 to 0.5. NaN is the smallest.
+fn place(predicted_us: f64) -> (usize, f64) {
+    let position = (predicted_us.max(1.0).log2() - FIRST_LOG2 + 1.0).clamp(0.5, BUCKETS as f64 - 0.5);
+    let bucket = (position as usize).min(BUCKETS - 1);
+    (bucket, position - bucket as f64 - 0.5)
+}
+
+fn middle_us(bucket: usize) -> f64 {
+    (bucket as f64 + FIRST_LOG2 - 0.5).exp2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use foretide_predictor::hash::mix;
+    use proptest::prelude::*;
+
+    /// 5 % of 100 ms, else 1 ms.
+    fn bimodal(number: u64) -> f64 {
+        if mix(number).is_multiple_of(20) { 100_000.0 } else { 1_000.0 }
+    }
+
+    fn taught(predict: impl Fn(u64, f64) -> f64) -> SkillGate {
+        let mut gate = SkillGate::default();
+        for number in 0..3_000 {
+            let actual = bimodal(number);
+            gate.observe(predict(number, actual), actual);
+        }
+        gate
+    }
+
+    #[test]
+    fn a_good_predictor_gets_full_weight_and_a_biased_one_is_set_right() {
+        for bias in [1.0, 0.1, 7.0] {
+            let gate = taught(|_, actual| bias * actual);
+            assert!(gate.weight() > 0.99, "{bias}: {gate:?}");
+            let [light, heavy] = [1_000.0, 100_000.0].map(|actual| gate.work_us(bias * actual) / actual);
+            assert!((0.9..1.6).contains(&light) && (0.8..1.1).contains(&heavy), "{bias}: {light} {heavy}");
+        }
+    }
+
+    #[test]
+    fn garbage_and_constants_become_the_mean() {
+        let random = taught(|number, _| (mix(!number) % 100_000) as f64);
+        let constant = taught(|_, _| 77.0);
+        let nothing = taught(|_, _| f64::NAN);
+        for gate in [random, constant, nothing] {
+            assert!(gate.weight() < 0.05, "{:?} {}", gate.skill(), gate.weight());
+            let served = gate.work_us(100_000.0);
+            assert!((served / gate.mean_us() - 1.0).abs() < 0.1, "{served} {}", gate.mean_us());
+        }
+    }
+
+    #[test]
+    fn the_weight_glides() {
+        let mut gate = taught(|_, actual| actual);
+        for number in 0..2_000 {
+            let before = gate.weight();
+            gate.observe((mix(number) % 100_000) as f64, bimodal(number));
+            assert!((gate.weight() - before).abs() <= STEP + 1e-12);
+        }
+        assert!(gate.weight() < 0.2, "a predictor that broke has lost its weight: {}", gate.weight());
+    }
+
+    #[test]
+    fn a_score_that_fits_worse_than_counting_loses_its_weight() {
+        let mut gate = taught(|_, actual| actual);
+        for number in 0..2_000 {
+            let latency = 1_000.0 + (mix(number) % 64) as f64;
+            gate.observe_latency(latency, (1 + mix(!number) % 50_000) as f64, 900.0);
+            gate.observe(bimodal(number), bimodal(number));
+        }
+        assert!(gate.misfit().is_some_and(|worse| worse > TOLERATED) && gate.weight() < 0.01, "{gate:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_makes_it_serve_what_cannot_be_used(events in prop::collection::vec((any::<f64>(), any::<f64>(), any::<f64>()), 0..200), asked: f64) {
+            let mut gate = SkillGate::default();
+            for (predicted, actual, latency) in events {
+                gate.observe(predicted, actual);
+                gate.observe_latency(latency, predicted, actual);
+                prop_assert!((0.0..=1.0).contains(&gate.weight()));
+                prop_assert!(gate.work_us(asked) > 0.0 && !gate.work_us(asked).is_nan());
+            }
+        }
+    }
+}
