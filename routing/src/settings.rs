@@ -159,6 +159,8 @@ pub struct PoolSettings {
     pub scaling: ScalingSettings,
     /// Requests one instance works on at full speed at the same time (its cores or workers).
     pub concurrency: u32,
+    /// Gateway mode: requests wait here and go to the first instance with a free slot; `None`: they wait at the instances.
+    pub queue: Option<QueueSettings>,
     /// Work ramp of a new instance from a tenth of its share to all of it.
     pub slow_start: Duration,
     /// Active checks.
@@ -171,6 +173,15 @@ pub struct PoolSettings {
     pub upstream: UpstreamSettings,
     /// A request that took longer is over its objective.
     pub objective: Duration,
+}
+
+/// Where requests wait while all slots of a pool are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// Requests that may wait; further ones are refused at once.
+    pub limit: usize,
+    /// How long one may wait.
+    pub timeout: Duration,
 }
 
 /// How an instance is chosen.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use foretide_routing::settings::{
-    Policy, PoolSettings, ProcessManager, ScalingMode, ScalingRule, ScalingSettings,
+    Policy, PoolSettings, ProcessManager, QueueSettings, ScalingMode, ScalingRule, ScalingSettings,
 };
 
 use super::upstream;
@@ -70,6 +70,7 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
         scaling,
         // A small server's cores: too few would spread work needlessly, too many would pile it up. It is learned.
         concurrency: section.item("concurrency").and_then(|item| item.count(1..=100_000)).unwrap_or(4),
+        queue: queue(&section.section("queue")),
         slow_start: duration("slow_start", Duration::ZERO..=HOUR).unwrap_or(10 * SECOND),
         objective: duration("objective", MS..=HOUR).unwrap_or(SECOND),
         health: upstream::health(&section.section("health")),
@@ -79,6 +80,15 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
     };
     section.close();
     settings
+}
+
+/// Requests wait in the proxy only if the table is written.
+fn queue(section: &Section<'_>) -> Option<QueueSettings> {
+    let limit = section.item("limit").and_then(|item| item.count(1..=100_000)).unwrap_or(1_000);
+    let timeout = section.item("timeout").and_then(|item| item.duration(MS..=HOUR)).unwrap_or(10 * SECOND);
+    let written = section.is_written();
+    section.close();
+    written.then_some(QueueSettings { limit: limit as usize, timeout })
 }
 
 fn scaling(section: &Section<'_>, managed: bool) -> ScalingSettings {

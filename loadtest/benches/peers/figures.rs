@@ -76,7 +76,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Medians over the rounds, and the first contestant against the best of the others, metric by metric: the best is
+/// Medians over the rounds, and the first contestant, ours at its best, against the best of the others, metric by metric: the best is
 /// chosen afterwards, and the ratio is paired round by round.
 pub(crate) fn print(names: &[&str], found: &[Vec<Figures>]) {
     println!("\nmedians over the rounds");
@@ -88,15 +88,17 @@ pub(crate) fn print(names: &[&str], found: &[Vec<Figures>]) {
         found.iter().for_each(|rounds| print!("{:>22.1}", median(rounds.iter().map(of).collect())));
         println!();
     }
+    let ours = names.iter().filter(|name| name.starts_with("foretide")).count();
     println!(
         "\n{} against the best of the others, by metric; median of the rounds' ratios (below 1: better)",
         names[0]
     );
     for (metric, of) in METRICS {
-        let medians = found[1..].iter().map(|rounds| median(rounds.iter().map(of).collect()));
+        let medians = found[ours..].iter().map(|rounds| median(rounds.iter().map(of).collect()));
         let Some((best, _)) = medians.enumerate().min_by(|a, b| a.1.total_cmp(&b.1)) else { continue };
-        let ratios = found[0].iter().zip(&found[best + 1]).map(|(own, other)| of(own) / of(other)).collect();
-        println!("{metric:<22} {:>6.2} x {}", median(ratios), names[best + 1]);
+        let ratios =
+            found[0].iter().zip(&found[best + ours]).map(|(own, other)| of(own) / of(other)).collect();
+        println!("{metric:<22} {:>6.2} x {}", median(ratios), names[best + ours]);
     }
 }
 

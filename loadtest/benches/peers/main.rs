@@ -9,7 +9,7 @@
 //! cores. Each contestant gets the same arrivals in a round; the order changes from round to round; what is compared is
 //! paired within the round. Every one of them is set up as its documentation says for requests of unequal cost: HAProxy
 //! `leastconn`, also with queues in the proxy (`maxconn` as many as workers); nginx `least_conn`; Envoy `LEAST_REQUEST`.
-//! Foretide knows the number of workers, and must find out costs and speeds by itself while it is warmed up.
+//! Foretide runs with and without its queue; it knows the number of workers, and must find out costs and speeds by itself while it is warmed up.
 //!
 //! Who is not installed is left out and said. Environment: `FORETIDE_BIN`, `HAPROXY_BIN`, `NGINX_BIN`, `ENVOY_BIN` (found
 //! on the `PATH` if not set), `ROUNDS` (3), `SECONDS` a window (15), `WARM_UP` seconds (20), `LOAD` (0.8), `SEED` (1).

@@ -13,13 +13,14 @@ use crate::WORKERS;
 use crate::contestant::Contestant;
 
 /// Contestants at most.
-pub(crate) const MOST: usize = 5;
+pub(crate) const MOST: usize = 6;
 
 /// Starts all that are installed; Foretide is the first.
 pub(crate) fn start_all(instances: &[SocketAddr], fronts: &[SocketAddr]) -> Result<Vec<Contestant>> {
     // This program is target/release/deps/peers-…
     let built = std::env::current_exe()?.parent().and_then(Path::parent).map(|place| place.join("foretide"));
     let found = [
+        ("foretide with queue", "FORETIDE_BIN", built.clone()),
         ("foretide", "FORETIDE_BIN", built),
         ("haproxy leastconn", "HAPROXY_BIN", on_path("haproxy")),
         ("haproxy with queues", "HAPROXY_BIN", on_path("haproxy")),
@@ -53,9 +54,9 @@ fn start(
     let mut command = Command::new(program);
     command.current_dir(files.path());
     let text = match name {
-        "foretide" => {
+        "foretide" | "foretide with queue" => {
             command.arg("run").arg("--config").arg(&config);
-            foretide(front, instances)
+            foretide(front, instances, name.ends_with("queue"))
         }
         "haproxy leastconn" | "haproxy with queues" => {
             command.arg("-q").arg("-f").arg(&config);
@@ -80,8 +81,9 @@ fn lines(instances: &[SocketAddr], line: impl Fn(usize, &SocketAddr) -> String) 
     instances.iter().enumerate().map(|(index, address)| line(index, address)).collect()
 }
 
-fn foretide(front: SocketAddr, instances: &[SocketAddr]) -> String {
+fn foretide(front: SocketAddr, instances: &[SocketAddr], queue: bool) -> String {
     let endpoints: Vec<String> = instances.iter().map(|address| format!("\"{address}\"")).collect();
+    let queue = if queue { "[pools.work.queue]\n" } else { "" };
     format!(
         "version = 1\n\
          [server]\nlisten = [\"{front}\"]\nthreads = 1\nstate_dir = \"state\"\n\
@@ -89,7 +91,7 @@ fn foretide(front: SocketAddr, instances: &[SocketAddr]) -> String {
          [learning]\nretrain_every = \"5s\"\n\
          [[routes]]\nname = \"api\"\npath = \"/r/{{kind}}\"\npool = \"work\"\n\
          parameters = [\"path:kind:category\", \"query:n:number\"]\n\
-         [pools.work]\npolicy = \"predictive\"\nconcurrency = {WORKERS}\nendpoints = [{}]\n",
+         [pools.work]\npolicy = \"predictive\"\nconcurrency = {WORKERS}\nendpoints = [{}]\n{queue}",
         endpoints.join(", ")
     )
 }

@@ -72,6 +72,8 @@ pub(super) enum Flag {
     NoRoute,
     /// The pool has no instance.
     NoInstance,
+    /// The pool's queue was full, or the wait in it too long.
+    Overflow,
     /// No connection to an instance.
     ConnectFailed,
     /// The instance broke the connection.
@@ -90,6 +92,7 @@ impl Flag {
             Flag::None => "-",
             Flag::NoRoute => "NR",
             Flag::NoInstance => "UH",
+            Flag::Overflow => "UO",
             Flag::ConnectFailed => "UF",
             Flag::InstanceBroke => "UC",
             Flag::Timeout => "UT",

@@ -24,6 +24,7 @@ use crate::clock::Moment;
 use crate::engine::access_line::{Flag, Line, LineHead, LineRoute, LineTry};
 use crate::engine::metrics::{Report, RouteMetrics};
 use crate::engine::shared::Shared;
+use crate::engine::waiting::{Entered, Pass};
 use crate::engine::{headers, report, watch};
 
 /// Tries of one request at most, whatever a pool's settings say.
@@ -60,6 +61,8 @@ pub(super) struct Routed {
     metrics: Arc<RouteMetrics>,
     current: Option<Try>,
     last: Option<LineTry>,
+    /// Its slot, in gateway mode.
+    pass: Option<Pass>,
 }
 
 /// One try at one instance.
@@ -190,7 +193,30 @@ impl RequestContext {
             self.shared.metrics.predicted_in(before.elapsed());
         }
         metrics.cost_predicted.record(prediction.estimate.work_us.mean() / 1e6);
-        self.routed = Some(Routed { table, facts, prediction, metrics, current: None, last: None });
+        self.routed =
+            Some(Routed { table, facts, prediction, metrics, current: None, last: None, pass: None });
+    }
+
+    /// Asks for a slot of the pool, and says until when to wait for it; `None`: its requests need none.
+    pub(super) fn enter(&self) -> Option<(Entered, Instant)> {
+        let routed = self.routed.as_ref()?;
+        let pool = routed.table.pools.get(routed.facts.pool.index())?;
+        let work_us = routed.prediction.estimate.work_us.mean();
+        let entered = self.shared.rooms.enter(pool, work_us, self.arrived.stamp)?;
+        let until = Instant::from_std(self.latest.instant) + pool.settings.queue?.timeout;
+        Some((entered, self.deadline.map_or(until, |deadline| until.min(deadline))))
+    }
+
+    /// It has its slot, perhaps after a while: the fleet may have changed since.
+    pub(super) fn admit(&mut self, pass: Pass) {
+        self.read_clock();
+        let fresh = self.shared.table.load();
+        if let Some(routed) = self.routed.as_mut() {
+            routed.pass = Some(pass);
+            if Arc::ptr_eq(&fresh.routes, &routed.table.routes) {
+                routed.table = Arc::clone(&fresh);
+            }
+        }
     }
 
     /// Decides and takes the cost on. `None`: the pool has no instance.
@@ -288,6 +314,14 @@ impl RequestContext {
             && let Some(ticket) = current.ticket.take()
         {
             current.done = Some(Done { at, attained_us: ticket.finish(at) });
+            self.leave();
+        }
+    }
+
+    /// Its slot is free for the next one.
+    fn leave(&mut self) {
+        if let Some(routed) = self.routed.as_mut() {
+            routed.pass = None;
         }
     }
 
@@ -385,6 +419,8 @@ impl RequestContext {
             self.tried.add(current.decision.instance);
             self.shared.stats.retried();
             self.shared.metrics.retried();
+        } else {
+            self.leave();
         }
     }
 

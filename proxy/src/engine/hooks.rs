@@ -19,7 +19,7 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::engine::access_line::Flag;
 use crate::engine::context::{CLIENT_GONE, End, RequestContext};
@@ -27,6 +27,7 @@ use crate::engine::head::Head;
 use crate::engine::outcome::{is_upstream_timeout, judge};
 use crate::engine::respond::respond;
 use crate::engine::shared::Shared;
+use crate::engine::waiting::Entered;
 use crate::engine::{connect, headers, report, watch};
 
 /// What Pingora can hold back of a body and send again.
@@ -96,8 +97,13 @@ impl ProxyHttp for Hooks {
             // Said here and not after the choice: here the client's connection can stay open.
             ctx.flag = Flag::NoInstance;
             respond(session, 503, &ctx.request_id).await?;
+            return Ok(true);
         }
-        Ok(!ready)
+        let refused = wait_for_slot(session, ctx).await?;
+        if let Some(status) = refused {
+            respond(session, status, &ctx.request_id).await?;
+        }
+        Ok(refused.is_some())
     }
 
     async fn upstream_peer(
@@ -303,6 +309,50 @@ impl ProxyHttp for Hooks {
         _context: ProxyWarnLogContext,
     ) -> bool {
         true
+    }
+}
+
+/// In gateway mode: waits until the pool has a free slot. The status to refuse with if there is none in time.
+///
+/// # Errors
+/// The client has gone away meanwhile.
+async fn wait_for_slot(session: &mut Session, ctx: &mut RequestContext) -> Result<Option<u16>> {
+    let Some((entered, until)) = ctx.enter() else { return Ok(None) };
+    let (woken, room) = match entered {
+        Entered::Admitted(pass) => {
+            ctx.admit(pass);
+            return Ok(None);
+        }
+        Entered::Full => {
+            ctx.flag = Flag::Overflow;
+            return Ok(Some(503));
+        }
+        Entered::Waits(woken, room) => (woken, room),
+    };
+    // Only after its last byte is what a client sends no body, and its silence a sign of life.
+    let all_here = session.as_mut().is_body_done();
+    let waited = timeout_at(until, async {
+        tokio::select! {
+            pass = woken => Ok(pass.ok()),
+            gone = session.as_mut().read_body_or_idle(true), if all_here => gone.map(|_| None),
+        }
+    });
+    match waited.await {
+        Ok(pass) => {
+            if let Some(pass) = pass.map_err(Error::into_down)? {
+                ctx.admit(pass);
+                return Ok(None);
+            }
+            Error::e_explain(ErrorType::ConnectionClosed, "the client went away while it waited")
+                .map_err(Error::into_down)
+        }
+        Err(_too_long) => {
+            room.expired();
+            ctx.read_clock();
+            let over = ctx.time_left().is_some_and(|left| left.is_zero());
+            ctx.flag = if over { Flag::Timeout } else { Flag::Overflow };
+            Ok(Some(if over { 504 } else { 503 }))
+        }
     }
 }
 

@@ -34,6 +34,7 @@ mod report;
 mod respond;
 mod shared;
 pub mod stats;
+mod waiting;
 mod watch;
 
 use std::net::SocketAddr;
@@ -156,6 +157,7 @@ impl Engine {
             .build()
             .map_err(EngineError::Threads)?;
         metrics::describe();
+        waiting::describe();
         let mut shared =
             Shared::new(parts.settings, parts.table, parts.ring, parts.clock, stats, log.queue());
         shared.authorities = authorities;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | no route | 404 | NR |
 //! | no instance | 503, `Retry-After` | UH |
+//! | the pool's queue is full, or the wait in it too long | 503, `Retry-After` | UO |
 //! | no connection, after retries | 502 | UF |
 //! | the instance broke off before its answer | 502 | UC |
 //! | connect, first byte or the whole request took too long | 504 | UT |

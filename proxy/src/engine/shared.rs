@@ -15,6 +15,7 @@ use crate::engine::chance::Chance;
 use crate::engine::connect::Resolver;
 use crate::engine::metrics::Metrics;
 use crate::engine::stats::EngineStats;
+use crate::engine::waiting::Rooms;
 use crate::ring::ObservationRing;
 
 /// What all requests share.
@@ -29,6 +30,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) resolver: Resolver,
     pub(super) authorities: Authorities,
+    pub(super) rooms: Rooms,
     /// A drain has begun: connections close after their response.
     pub(super) draining: AtomicBool,
 }
@@ -53,6 +55,7 @@ impl Shared {
             metrics: Metrics::default(),
             resolver: Resolver::default(),
             authorities: Authorities::default(),
+            rooms: Rooms::default(),
             draining: AtomicBool::new(false),
         }
     }

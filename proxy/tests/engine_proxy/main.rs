@@ -9,6 +9,7 @@ mod limits;
 mod load_reports;
 mod log;
 mod metrics;
+mod queue;
 mod tls;
 mod tls_upstream;
 mod websocket;

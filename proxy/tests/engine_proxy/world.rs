@@ -187,6 +187,7 @@ fn pool(name: &str) -> PoolSettings {
             drain_timeout: long,
         },
         concurrency: 4,
+        queue: None,
         slow_start: Duration::ZERO,
         health: HealthSettings {
             path: None,

@@ -1,4 +1,5 @@
-//! Whom a try may use: all instances but those already tried, or all if nothing else is left.
+//! Whom a try may use: all instances but those already tried, or all if nothing else is left. In gateway mode only those
+//! with a free slot: who has waited for one must not wait again elsewhere.
 
 use crate::table::{InstanceEntry, PoolTable};
 use foretide_predictor::hash::mix;
@@ -14,6 +15,8 @@ const WARM_START: f64 = 0.1;
 pub(crate) struct Eligible<'a> {
     instances: &'a [InstanceEntry],
     tried: &'a [InstanceId],
+    /// Only with a free slot.
+    with_room: bool,
     slow_start: Duration,
     now: Timestamp,
 }
@@ -24,7 +27,8 @@ impl<'a> Eligible<'a> {
         let instances = &pool.instances;
         let exhausted = instances.iter().all(|entry| tried.contains(&entry.id));
         let slow_start = pool.settings.slow_start;
-        Self { instances, tried: if exhausted { &[] } else { tried }, slow_start, now }
+        let with_room = pool.settings.queue.is_some();
+        Self { instances, tried: if exhausted { &[] } else { tried }, with_room, slow_start, now }
     }
 
     /// All instances of the pool, by index.
@@ -39,18 +43,26 @@ impl<'a> Eligible<'a> {
 
     /// Whether the try may use all of them.
     pub(crate) fn is_everybody(&self) -> bool {
-        self.tried.is_empty()
+        self.tried.is_empty() && !self.with_room
     }
 
     /// Whether this try may use it.
     pub(crate) fn allows(&self, index: usize) -> bool {
+        self.is_untried(index) && (!self.with_room || has_room(&self.instances[index]))
+    }
+
+    fn is_untried(&self, index: usize) -> bool {
         self.tried.is_empty() || !self.tried.contains(&self.instances[index].id)
     }
 
-    /// The first one allowed at or after `start`, counted round; `None` only if the pool is empty.
+    /// The first one allowed at or after `start`, counted round, or if all slots are taken the first one untried;
+    /// `None` only if the pool is empty.
     pub(crate) fn from(&self, start: usize) -> Option<usize> {
         let count = self.instances.len();
-        (0..count).map(|step| (start % count + step) % count).find(|&index| self.allows(index))
+        let places = || (0..count).map(|step| (start % count + step) % count);
+        places()
+            .find(|&index| self.allows(index))
+            .or_else(|| places().find(|&index| self.with_room && self.is_untried(index)))
     }
 
     /// Two different ones at random; the same twice if there is only one.
@@ -66,6 +78,10 @@ impl<'a> Eligible<'a> {
     pub(crate) fn warmth(&self, entry: &InstanceEntry) -> f64 {
         warmth(entry.warm_since, self.slow_start, self.now)
     }
+}
+
+fn has_room(entry: &InstanceEntry) -> bool {
+    entry.live.in_flight().requests < entry.concurrency
 }
 
 /// Share of its usual load that an instance gets: a linear ramp from 0.1 to 1 over the pool's slow start.

@@ -83,6 +83,7 @@ pub(crate) fn pool(name: &str) -> PoolSettings {
             drain_timeout: Duration::from_secs(5),
         },
         concurrency: 1,
+        queue: None,
         slow_start: Duration::ZERO,
         health: HealthSettings {
             path: Some("/live".to_owned()),
