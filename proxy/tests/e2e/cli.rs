@@ -9,7 +9,21 @@ const HELP: [(&str, &[&str]); 12] = [
     ("demo", &["--duration", "--headless", "--report", "--json", "--seed", "--rate", "--listen", "--admin"]),
     ("init", &["[FILE]", "--full"]),
     ("validate", &["<FILE>", "--json"]),
-    ("simulate", &["<SCENARIO>", "--seed", "--show", "--report", "--json", "campaign", "unequal", "crash"]),
+    (
+        "simulate",
+        &[
+            "[SCENARIO]",
+            "--suite",
+            "--requests",
+            "--seed",
+            "--show",
+            "--report",
+            "--json",
+            "campaign",
+            "unequal",
+            "crash",
+        ],
+    ),
     ("producer", &["--port", "--speed", "--cold-start", "--seed"]),
     (
         "replay",
