@@ -13,7 +13,9 @@
 //!
 //! Who is not installed is left out and said. Environment: `FORETIDE_BIN`, `HAPROXY_BIN`, `NGINX_BIN`, `ENVOY_BIN` (found
 //! on the `PATH` if not set), `ROUNDS` (3), `SECONDS` a window (15), `WARM_UP` seconds (20), `LOAD` (0.8), `SEED` (1).
-//! Known weakness: client, proxies and producers share the machine, and timers of a millisecond are part of each figure.
+//! Known weakness: on two cores 800 requests a second leave little to spare, and one busy neighbour moves every
+//! contestant's tail by an order of magnitude: trust a run only where the peers' own figures repeat from round to round.
+//! Client, proxies and producers share the machine, and timers of a millisecond are part of each figure.
 
 #[path = "../overhead/contestant.rs"]
 mod contestant;

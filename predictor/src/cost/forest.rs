@@ -26,7 +26,7 @@ pub(crate) const LANES: usize = 8;
 pub(crate) const MAX_DEPTH: usize = 8;
 /// Features padded to a power of two: then no index needs a check.
 const PADDED: usize = FEATURES.next_power_of_two();
-/// Trees walked at a time: with fewer the processor waits, with more their places no longer fit its registers.
+/// Trees walked at a time: the quickest of 1, 2, 4, 5, 8 and 10 for 50 trees of depth 4.
 const ABREAST: usize = 5;
 
 /// One value a head.

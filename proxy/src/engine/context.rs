@@ -139,6 +139,15 @@ impl Drop for InFlight {
     }
 }
 
+impl Routed {
+    /// The fleet may have changed since; the routes must be the same, or our ids would mean something else.
+    fn refresh(&mut self, newest: &Arc<RoutingTable>) {
+        if Arc::ptr_eq(&newest.routes, &self.table.routes) {
+            self.table = Arc::clone(newest);
+        }
+    }
+}
+
 impl RequestContext {
     /// A head was read.
     pub(super) fn new(shared: Arc<Shared>) -> Self {
@@ -210,12 +219,9 @@ impl RequestContext {
     /// It has its slot, perhaps after a while: the fleet may have changed since.
     pub(super) fn admit(&mut self, pass: Pass) {
         self.read_clock();
-        let fresh = self.shared.table.load();
         if let Some(routed) = self.routed.as_mut() {
             routed.pass = Some(pass);
-            if Arc::ptr_eq(&fresh.routes, &routed.table.routes) {
-                routed.table = Arc::clone(&fresh);
-            }
+            routed.refresh(&self.shared.table.load());
         }
     }
 
@@ -228,11 +234,7 @@ impl RequestContext {
         let left = self.time_left();
         let routed = self.routed.as_mut()?;
         if self.tries > 0 {
-            // The fleet may have changed since; the routes must be the same, or our ids would mean something else.
-            let fresh = self.shared.table.load();
-            if Arc::ptr_eq(&fresh.routes, &routed.table.routes) {
-                routed.table = Arc::clone(&fresh);
-            }
+            routed.refresh(&self.shared.table.load());
         }
         let pool = routed.table.pools.get(routed.facts.pool.index())?;
         if self.tries == 0 {

@@ -43,7 +43,7 @@ impl<'a> Eligible<'a> {
 
     /// Whether the try may use all of them.
     pub(crate) fn is_everybody(&self) -> bool {
-        self.tried.is_empty() && !self.with_room
+        self.is_first_try() && !self.with_room
     }
 
     /// Whether this try may use it.
@@ -51,8 +51,13 @@ impl<'a> Eligible<'a> {
         self.is_untried(index) && (!self.with_room || has_room(&self.instances[index]))
     }
 
+    /// Whether nothing was tried before.
+    pub(crate) fn is_first_try(&self) -> bool {
+        self.tried.is_empty()
+    }
+
     fn is_untried(&self, index: usize) -> bool {
-        self.tried.is_empty() || !self.tried.contains(&self.instances[index].id)
+        self.is_first_try() || !self.tried.contains(&self.instances[index].id)
     }
 
     /// The first one allowed at or after `start`, counted round, or if all slots are taken the first one untried;

@@ -26,7 +26,7 @@ const SALT: u64 = 0x6578_706c_6f72_6521;
 #[inline]
 pub(crate) fn turn(eligible: &Eligible<'_>, chance: u64, now: Timestamp) -> Option<usize> {
     let draw = mix(chance ^ SALT);
-    if below(draw, ONE_IN) != 0 || !eligible.is_everybody() {
+    if below(draw, ONE_IN) != 0 || !eligible.is_first_try() {
         return None;
     }
     let all = eligible.all();

@@ -4,7 +4,8 @@
 //! meet the same arrivals. Comparators have their published defaults. *Best* means best per distribution and metric,
 //! after the fact; *best single* is the policy with the lowest mean response time in that distribution.
 //!
-//! Constants were found on one distribution and one load ([`TUNED_ON`]) and then frozen.
+//! Constants were found on one distribution and one load ([`TUNED_ON`]). Scored settings were looked at between changes,
+//! so they are not fully blind.
 
 pub mod cells;
 pub mod report;
@@ -40,4 +41,22 @@ pub struct Row {
     pub requests: usize,
     /// Seeds.
     pub seeds: Vec<u64>,
+}
+
+impl Row {
+    /// Heads of a table of rows.
+    pub const HEADS: [&str; 6] = ["setting", "metric", "against", "ratio", "target", "met"];
+
+    /// As a line of that table.
+    pub fn cells(&self) -> Vec<String> {
+        let bound = if self.at_least { ">=" } else { "<=" };
+        vec![
+            self.setting.clone(),
+            self.metric.clone(),
+            self.against.clone(),
+            format!("{:.3}", self.ratio),
+            format!("{bound} {:.2}", self.target),
+            if self.met { "yes".into() } else { "NO".into() },
+        ]
+    }
 }

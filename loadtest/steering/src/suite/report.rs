@@ -16,18 +16,7 @@ pub fn page(cells: &Cells, rows: &[Row]) -> String {
         "Seeds {SEEDS:?}, {requests} requests a run, the first tenth not counted. Ratios are geometric means over six \
          distributions; below 1 is better. Constants were found on {TUNED_ON}."
     ));
-    let text = rows.iter().map(|row| {
-        let bound = if row.at_least { "at least" } else { "at most" };
-        vec![
-            row.setting.clone(),
-            row.metric.clone(),
-            row.against.clone(),
-            format!("{:.3}", row.ratio),
-            format!("{bound} {:.2}", row.target),
-            if row.met { "yes".into() } else { "no".into() },
-        ]
-    });
-    page.table(&["setting", "metric", "against", "ratio", "target", "met"], &text.collect::<Vec<_>>());
+    page.table(&Row::HEADS, &rows.iter().map(Row::cells).collect::<Vec<_>>());
     for setting in Setting::ALL {
         by_policy(&mut page, cells, setting);
     }

@@ -26,8 +26,6 @@ pub(crate) struct Wanted {
     pub(crate) report: Option<PathBuf>,
 }
 
-const HEADS: [&str; 6] = ["setting", "metric", "against", "ratio", "target", "met"];
-
 /// Runs the suite. A target that is missed is an answer, not a failure.
 pub(crate) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
     eprintln!(
@@ -43,7 +41,7 @@ pub(crate) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
     });
     bar.finish_and_clear();
     let rows = targets::rows(&cells, &Setting::ALL, wanted.requests);
-    println!("{}", words::aligned(&HEADS, &rows.iter().map(cells_of).collect::<Vec<_>>()));
+    println!("{}", words::aligned(&Row::HEADS, &rows.iter().map(Row::cells).collect::<Vec<_>>()));
     let met = rows.iter().filter(|row| row.met).count();
     println!("{met} of {} targets met", rows.len());
     if let Some(file) = &wanted.report {
@@ -57,16 +55,4 @@ pub(crate) fn run(wanted: &Wanted) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("cannot write {}", file.display()))?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn cells_of(row: &Row) -> Vec<String> {
-    let bound = if row.at_least { ">=" } else { "<=" };
-    vec![
-        row.setting.clone(),
-        row.metric.clone(),
-        row.against.clone(),
-        format!("{:.3}", row.ratio),
-        format!("{bound} {:.2}", row.target),
-        if row.met { "yes".into() } else { "NO".into() },
-    ]
 }
