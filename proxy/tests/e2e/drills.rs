@@ -2,7 +2,7 @@
 
 use crate::client::{eventually, get, post};
 use crate::foretide::{Foretide, config};
-use crate::load::{Load, assert_all_served};
+use crate::load::{Load, assert_all_served, paths_worth_a_model};
 use crate::producer::{Producer, endpoints};
 use crate::turn;
 
@@ -14,7 +14,7 @@ fn requests_are_served_without_a_sound_model_and_the_fallback_is_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let producers = Producer::start_all(&[0.5, 0.5]);
     let foretide = Foretide::with(folder.path(), &config(&endpoints(&producers)));
-    let load = Load::start(foretide.proxy, 50.0, &["/search?rows=300", "/search?rows=2000", "/hash?n=3000"]);
+    let load = Load::start(foretide.proxy, 50.0, &paths_worth_a_model());
     let has_model = || !foretide.api("/api/v1/models")["cost"]["card"].is_null();
     eventually("a model is trained", || has_model().then_some(()));
 

@@ -25,12 +25,17 @@ pub(crate) struct Load {
     pub(crate) began: Instant,
 }
 
+/// Costs that differ within one path: where a running mean is as good, no model goes to service.
+pub(crate) fn paths_worth_a_model() -> Vec<String> {
+    (0..40).map(|step| format!("/hash?n={}", 500 + 1_500 * step)).collect()
+}
+
 impl Load {
     /// Sends these paths in turn, so many a second, as tenants `t0` to `t6`, until stopped.
-    pub(crate) fn start(target: SocketAddr, rate_per_s: f64, paths: &[&str]) -> Self {
+    pub(crate) fn start(target: SocketAddr, rate_per_s: f64, paths: &[impl AsRef<str>]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let paths: Vec<String> = paths.iter().map(|&path| path.to_owned()).collect();
+        let paths: Vec<String> = paths.iter().map(|path| path.as_ref().to_owned()).collect();
         let plan = (0_usize..)
             .map(move |number| PlannedRequest {
                 at: Duration::from_secs_f64(number as f64 / rate_per_s),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::client::{eventually, get};
 use crate::foretide::{Foretide, config};
-use crate::load::{Load, assert_all_served};
+use crate::load::{Load, assert_all_served, paths_worth_a_model};
 use crate::producer::{Producer, endpoints};
 use crate::turn;
 
@@ -29,11 +29,7 @@ fn learned_state_survives_a_restart_and_broken_state_does_no_harm() {
     let text = config(&endpoints(&producers));
 
     let foretide = Foretide::with(folder.path(), &text);
-    let load = Load::start(
-        foretide.proxy,
-        50.0,
-        &["/search?rows=300", "/search?rows=3000", "/hash?n=500", "/hash?n=5000"],
-    );
+    let load = Load::start(foretide.proxy, 50.0, &paths_worth_a_model());
     eventually("a model is trained and a forecast made", || {
         let cost = &foretide.api("/api/v1/models")["cost"];
         let forecast = &foretide.api("/api/v1/forecasts")["pools"][0]["forecast"];

@@ -83,7 +83,11 @@ fn every_line_of_metrics_is_well_formed(text: &str) {
 }
 
 fn decisions_can_be_asked_for(foretide: &Foretide) {
-    let decisions = foretide.api("/api/v1/decisions");
+    let decisions = eventually("a decision of each kind is kept", || {
+        let decisions = foretide.api("/api/v1/decisions");
+        let kept = |kind: &str| !decisions[kind][0].is_null();
+        (kept("routing") && kept("scaling")).then_some(decisions)
+    });
     for kind in ["routing", "scaling"] {
         let one = &decisions[kind][0];
         let id = one["id"].as_u64().unwrap_or_else(|| panic!("no {kind} decision: {decisions}"));
