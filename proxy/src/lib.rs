@@ -1,9 +1,8 @@
 //! The product's sockets, disks and clocks.
 //!
-//! Adapters (`engine`, `store`, `admin`, and `foretide-fleet`) never import each other; only the composition root ([`app`]) knows
-//! them all. [`reconcile`] drives the pure controller in real time.
+//! Adapters (`engine`, `store`, and the crates `foretide-admin` and `foretide-fleet`) never import each other; only the
+//! composition root ([`app`]) knows them all. [`reconcile`] drives the pure controller in real time.
 
-pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod clock;

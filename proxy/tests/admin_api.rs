@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use foretide::admin::{AdminCommand, AdminParts, DrillKind, metrics};
+use foretide_admin::{AdminCommand, AdminParts, DrillKind, metrics};
+use foretide_control::report::StatusReport;
 use foretide_predictor::time::Timestamp;
-use foretide_routing::control::report::StatusReport;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -63,7 +63,7 @@ async fn start() -> Running {
         version: "9.9.9",
     };
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(foretide::admin::serve(listener, parts, async {
+    let server = tokio::spawn(foretide_admin::serve(listener, parts, async {
         let _ = stopped.await;
     }));
     Running { address, reports, commands, ready, stop, server }

@@ -7,22 +7,26 @@ use std::path::{Path, PathBuf};
 const ROOMS: [&str; 5] = ["predictor", "routing", "conf", "loadtest", "proxy"];
 /// Crates (folder, name). Dependencies run one way: each may use those before it. A room may hold several; the room of
 /// the proxy holds the offline workbench and the instance managers, which by this order know no other adapter.
-const CRATES: [(&str, &str); 10] = [
+const CRATES: [(&str, &str); 12] = [
     ("predictor", "foretide-predictor"),
     ("routing/steering", "foretide-steering"),
     ("routing", "foretide-routing"),
+    ("routing/control", "foretide-control"),
     ("routing/orca", "foretide-orca"),
     ("conf", "foretide-conf"),
     ("loadtest", "foretide-loadtest"),
     ("loadtest/steering", "foretide-steering-lab"),
     ("proxy/workbench", "foretide-workbench"),
     ("proxy/fleet", "foretide-fleet"),
+    ("proxy/admin", "foretide-admin"),
     ("proxy", "foretide"),
 ];
 /// Folders of the crates in the pure rooms.
-const PURE: [&str; 4] = ["predictor", "routing/steering", "routing", "routing/orca"];
+const PURE: [&str; 5] = ["predictor", "routing/steering", "routing", "routing/control", "routing/orca"];
 /// These never import each other; only the composition root knows them all.
-const ADAPTERS: [&str; 3] = ["engine", "store", "admin"];
+const ADAPTERS: [&str; 2] = ["engine", "store"];
+/// Nor do these, which are crates.
+const ADAPTER_CRATES: [&str; 2] = ["fleet", "admin"];
 /// Longest file, longest crate (sources without tests and benches), longest ARCHITECTURE.md, in lines.
 const FILE: usize = 600;
 const CRATE: usize = 8_000;
@@ -117,7 +121,7 @@ fn dependencies_run_one_way() {
         }
     }
     assert_none(
-        "predictor <- steering <- routing <- conf <- loadtest <- laboratory <- workbench <- proxy",
+        "predictor <- steering <- routing <- control <- conf <- loadtest <- laboratory <- workbench <- proxy",
         &offences,
     );
 }
@@ -134,6 +138,14 @@ fn adapters_do_not_know_each_other() {
                 if text.contains(&format!("crate::{other}::")) || text.contains(&format!("crate::{other};")) {
                     offences.push(format!("{} imports {other}", path.display()));
                 }
+            }
+        }
+    }
+    for adapter in ADAPTER_CRATES {
+        let manifest = read(&top().join("proxy").join(adapter).join("Cargo.toml"));
+        for other in ADAPTER_CRATES.iter().filter(|other| **other != adapter) {
+            if manifest.contains(&format!("foretide-{other}.")) {
+                offences.push(format!("foretide-{adapter} depends on foretide-{other}"));
             }
         }
     }

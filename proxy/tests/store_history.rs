@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use foretide::store::history::{History, HistoryLimits, HistoryStats};
+use foretide_control::io::LoadSample;
 use foretide_predictor::time::Timestamp;
-use foretide_routing::control::io::LoadSample;
 
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use foretide_control::controller::Controller;
+use foretide_control::io::{Effect, FleetEvent, Input};
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
-use foretide_routing::control::controller::Controller;
-use foretide_routing::control::io::{Effect, FleetEvent, Input};
 use foretide_routing::decide::{self, Attempt, Decision};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::live::Ticket;
@@ -432,7 +432,7 @@ impl<'w> Sim<'w> {
         self.plan(self.now.plus(JOB_DELAY), Event::Answer(index));
     }
 
-    fn note_scaling(&mut self, newest_first: &[foretide_routing::control::report::ScalingDecisionReport]) {
+    fn note_scaling(&mut self, newest_first: &[foretide_control::report::ScalingDecisionReport]) {
         for decision in newest_first.iter().rev().filter(|decision| !decision.instances.is_empty()) {
             if decision.id > self.seen_scaling {
                 self.seen_scaling = decision.id;

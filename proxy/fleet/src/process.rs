@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foretide_control::io::FleetEvent;
 use foretide_predictor::id::InstanceId;
-use foretide_routing::control::io::FleetEvent;
 use foretide_routing::settings::ProcessManager;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;

@@ -11,8 +11,8 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use foretide_control::io::FleetEvent;
 use foretide_predictor::id::InstanceId;
-use foretide_routing::control::io::FleetEvent;
 use foretide_routing::settings::ProcessManager;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;

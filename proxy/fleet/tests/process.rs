@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
+use foretide_control::io::FleetEvent;
 use foretide_fleet::process::ProcessFleet;
 use foretide_predictor::id::InstanceId;
-use foretide_routing::control::io::FleetEvent;
 use foretide_routing::settings::ProcessManager;
 use tokio::sync::mpsc;
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use foretide_conf::settings::Settings;
+use foretide_control::io::Input;
+use foretide_control::report::StatusReport;
 use foretide_fleet::probe::{self, ProbeTarget};
 use foretide_fleet::process::ProcessFleet;
 use foretide_predictor::cost::model::CostModel;
 use foretide_predictor::time::Timestamp;
-use foretide_routing::control::io::Input;
-use foretide_routing::control::report::StatusReport;
 use foretide_routing::table::InstanceState;
 use foretide_workbench::versions;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -22,11 +22,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::admin::{self, AdminCommand, AdminParts, DrillKind};
 use crate::app::reload::Reloader;
 use crate::engine::Shutdown;
 use crate::reconcile::Command;
 use crate::reconcile::hands::FleetCommand;
+use foretide_admin::{AdminCommand, AdminParts, DrillKind};
 
 /// Answers waiting between an adapter and the loop.
 const QUEUE: usize = 1_024;
@@ -196,7 +196,7 @@ async fn serve_admin(listener: tokio::net::TcpListener, parts: AdminParts, mut e
         // A closed channel means the end as well.
         let _ = ended.wait_for(|ended| *ended).await;
     };
-    if let Err(error) = admin::serve(listener, parts, until).await {
+    if let Err(error) = foretide_admin::serve(listener, parts, until).await {
         tracing::error!(%error, "admin ended; the proxy goes on without it");
     }
 }

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use foretide_conf::finding::{self, Finding, Severity};
 use foretide_conf::settings::Settings;
 use foretide_conf::{change, parse};
-use foretide_routing::control::io::Input;
+use foretide_control::io::Input;
 use notify::RecursiveMode;
 use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
 
@@ -97,7 +97,7 @@ impl Reloader {
     /// For settings that were just started with.
     pub fn new(file: ConfigFile, settings: Arc<ArcSwap<Settings>>, control: SyncSender<Command>) -> Self {
         let text = file.load().map(|loaded| loaded.text).unwrap_or_default();
-        crate::admin::metrics::config_reloaded(true);
+        foretide_admin::metrics::config_reloaded(true);
         Self {
             file,
             settings,
@@ -122,7 +122,7 @@ impl Reloader {
         let mut attempted = self.attempted.lock().unwrap_or_else(PoisonError::into_inner);
         *attempted = self.file.read().unwrap_or_default();
         let outcome = self.file.load().map_err(|error| format!("{error:#}")).and_then(|new| self.apply(new));
-        crate::admin::metrics::config_reloaded(outcome.is_ok());
+        foretide_admin::metrics::config_reloaded(outcome.is_ok());
         match &outcome {
             Ok(later) if later.is_empty() => tracing::info!("configuration reloaded"),
             Ok(later) => {

@@ -45,7 +45,7 @@ pub struct Args {
 /// Runs it.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     logs::start(LogFormat::Text, "warn");
-    let metrics = crate::admin::metrics::install(env!("CARGO_PKG_VERSION"))?;
+    let metrics = foretide_admin::metrics::install(env!("CARGO_PKG_VERSION"))?;
     let state = StateDir::make()?;
     let port = |address: SocketAddr| if args.headless { SocketAddr::new(address.ip(), 0) } else { address };
     let plan = DemoPlan {

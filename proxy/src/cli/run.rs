@@ -31,7 +31,7 @@ pub struct Args {
 /// Runs until told to stop.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     logs::start(args.log_format, &args.log_level);
-    let metrics = crate::admin::metrics::install(env!("CARGO_PKG_VERSION"))?;
+    let metrics = foretide_admin::metrics::install(env!("CARGO_PKG_VERSION"))?;
     let config = ConfigFile::Path(args.config);
     let loaded = match config.load() {
         Ok(loaded) => loaded,

@@ -16,11 +16,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use foretide_conf::settings::Settings;
+use foretide_control::report::StatusReport;
 use foretide_loadtest::sim::outcome::Figures;
 use foretide_loadtest::traffic::schedule;
 use foretide_loadtest::traffic::send::{self, SendSettings};
 use foretide_loadtest::traffic::tally::{TrafficProgress, TrafficSummary};
-use foretide_routing::control::report::StatusReport;
 use foretide_routing::table::InstanceState;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foretide_control::report::{PoolReport, StatusReport};
 use foretide_loadtest::traffic::tally::TrafficProgress;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
-use foretide_routing::control::report::{PoolReport, StatusReport};
 use foretide_routing::table::InstanceState;
 use tokio::sync::watch;
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
 use arc_swap::ArcSwap;
+use foretide_control::io::{Effect, FitJob, TrainJob};
+use foretide_control::report::StatusReport;
 use foretide_fleet::ask::{Speech, TlsNames};
 use foretide_fleet::probe::ProbeTarget;
 use foretide_predictor::id::InstanceId;
-use foretide_routing::control::io::{Effect, FitJob, TrainJob};
-use foretide_routing::control::report::StatusReport;
 use foretide_routing::settings::{PoolSettings, ProcessManager, UpstreamSettings};
 use foretide_routing::table::{InstanceState, RoutingTable};
 use tokio::sync::{mpsc, watch};

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use foretide_control::controller::Controller;
+use foretide_control::io::Input;
+use foretide_control::report::{RoutingDecisionReport, ScalingDecisionReport};
 use foretide_predictor::cost::codec::LearnedCosts;
-use foretide_routing::control::controller::Controller;
-use foretide_routing::control::io::Input;
-use foretide_routing::control::report::{RoutingDecisionReport, ScalingDecisionReport};
 use foretide_routing::observe::Observation;
 use tokio::sync::oneshot;
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
+use foretide_control::io::{FitJob, Input, TrainJob};
 use foretide_predictor::cost::codec::LearnedCosts;
-use foretide_routing::control::io::{FitJob, Input, TrainJob};
 use foretide_workbench::versions::{self, Decision};
 
 use crate::reconcile::Command;

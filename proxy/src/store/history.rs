@@ -19,8 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use foretide_control::io::LoadSample;
 use foretide_predictor::time::Timestamp;
-use foretide_routing::control::io::LoadSample;
 
 use super::sqlite::{HistoryFile, MAX_BATCH, is_damage};
 use super::{Notice, StoreError};

@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use foretide_control::io::LoadSample;
 use foretide_predictor::time::Timestamp;
-use foretide_routing::control::io::LoadSample;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params};
 
 use super::Notice;

@@ -1,5 +1,10 @@
 //! A report made by hand: a shop on an ordinary day with a campaign coming, five instances in different states.
 
+use foretide_control::plan::{Action, PlanReason, PlanReport};
+use foretide_control::report::{
+    InstanceReport, ModelReport, PastForecast, PoolReport, RoutingDecisionReport, ScalingDecisionReport,
+    StatusReport,
+};
 use foretide_predictor::blend::{LoadScore, TierLoads, TierSkills, TierWeights};
 use foretide_predictor::cost::model::ModelCard;
 use foretide_predictor::cost::query::{CostBasis, CostClass, CostEstimate};
@@ -8,11 +13,6 @@ use foretide_predictor::forecast::fit::{BacktestScore, Forecast, ForecastPoint};
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::peers::Anomaly;
 use foretide_predictor::time::Timestamp;
-use foretide_routing::control::plan::{Action, PlanReason, PlanReport};
-use foretide_routing::control::report::{
-    InstanceReport, ModelReport, PastForecast, PoolReport, RoutingDecisionReport, ScalingDecisionReport,
-    StatusReport,
-};
 use foretide_routing::decide::{Candidate, Reason};
 use foretide_routing::observe::{Outcome, Utilisation};
 use foretide_routing::settings::{Policy, ScalingMode};

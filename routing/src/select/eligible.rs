@@ -90,7 +90,7 @@ fn has_room(entry: &InstanceEntry) -> bool {
 }
 
 /// Share of its usual load that an instance gets: a linear ramp from 0.1 to 1 over the pool's slow start.
-pub(crate) fn warmth(warm_since: Timestamp, slow_start: Duration, now: Timestamp) -> f64 {
+pub fn warmth(warm_since: Timestamp, slow_start: Duration, now: Timestamp) -> f64 {
     let age_us = now.as_us().saturating_sub(warm_since.as_us());
     let ramp_us = slow_start.as_micros() as u64;
     if age_us >= ramp_us {

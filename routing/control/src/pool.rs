@@ -1,0 +1,304 @@
+//! One pool: its instances, its demand and its forecast. Each tick `tend` brings it up to date.
+//!
+//! The order matters: collect what arrived, judge health, let draining ones go, score the load, ask for forecasts, plan.
+use crate::health;
+use crate::instance::{DrainStep, Instance, Life};
+use crate::io::{Effect, LoadSample, SeriesKey};
+use crate::meter::{Arrived, ClosedStep, Steps, Window};
+use crate::outbox::Outbox;
+use crate::scaling::Scaler;
+use crate::track::{FitPlan, Track, highest, steps_in};
+use foretide_predictor::blend::TierWeights;
+use foretide_predictor::id::{InstanceId, PoolId};
+use foretide_predictor::peers::PeerTable;
+use foretide_predictor::time::Timestamp;
+use foretide_routing::retry::RetryBudget;
+use foretide_routing::settings::{LearningSettings, PoolSettings, RoutingSettings};
+use foretide_steering::speed::{self, Speed};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Speeds, anomalies and load scores are renewed this often: their inputs move within seconds, not within ticks.
+const SCORE_EVERY: Duration = Duration::from_millis(500);
+/// Forecasts of instances asked for per tick, so that a large fleet does not want them all at once.
+const INSTANCE_FITS: usize = 2;
+/// An instance's load is forecast this many steps ahead: its part of the score looks no further.
+const INSTANCE_STEPS: usize = 5;
+/// Steps ahead at most: a day of minutes.
+const MOST_STEPS_AHEAD: usize = 1_440;
+
+/// What a tick brings to each pool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) settings: &'a RoutingSettings,
+    pub(crate) peers: &'a PeerTable,
+    pub(crate) weights: TierWeights,
+    /// Weight of measured speed in the score.
+    pub(crate) temper: f32,
+    /// No more starts and stops.
+    pub(crate) frozen: bool,
+}
+
+/// One pool.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) id: PoolId,
+    pub(crate) name: Arc<str>,
+    pub(crate) settings: Arc<PoolSettings>,
+    pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    pub(crate) track: Track,
+    pub(crate) window: Window,
+    pub(crate) scaler: Scaler,
+    pub(crate) retry_budget: Arc<RetryBudget>,
+    pub(crate) panic: bool,
+    /// Taken out of the configuration: lives until its last instance has gone.
+    pub(crate) retired: bool,
+    steps: Steps,
+    collected_at: Timestamp,
+    score_due: Timestamp,
+}
+
+impl Pool {
+    /// A pool with its endpoints in service.
+    pub(crate) fn new(
+        id: PoolId,
+        settings: &PoolSettings,
+        learning: &LearningSettings,
+        now: Timestamp,
+        out: &mut Outbox,
+    ) -> Self {
+        let fixed = settings.endpoints.iter().map(|address| {
+            let id = out.next_instance();
+            (id, Instance::fixed(id, address, learning, now))
+        });
+        Self {
+            id,
+            name: Arc::from(settings.name.as_str()),
+            instances: fixed.collect(),
+            track: Track::new(learning.step, learning.history_steps, now),
+            window: Window::new(learning.step),
+            scaler: Scaler::default(),
+            retry_budget: Arc::new(RetryBudget::new(settings.retry)),
+            panic: false,
+            retired: false,
+            steps: Steps::new(learning.step),
+            collected_at: now,
+            score_due: now,
+            settings: Arc::new(settings.clone()),
+        }
+    }
+
+    /// A new step width, or another length of history.
+    pub(crate) fn rescale_history(&mut self, learning: &LearningSettings, now: Timestamp) {
+        self.track = self.track.rescaled(learning.step, learning.history_steps, now);
+        self.window = Window::new(learning.step);
+        self.steps = Steps::new(learning.step);
+        self.instances.values_mut().for_each(|instance| instance.rescale_history(learning, now));
+    }
+
+    /// Brings everything up to `around.now`.
+    pub(crate) fn tend(&mut self, around: Surroundings<'_>, out: &mut Outbox) {
+        self.collect(around, out);
+        self.judge_health(around.now, out);
+        if !around.frozen {
+            self.let_go(around.now, out);
+        }
+        if around.now >= self.score_due {
+            self.score_due = around.now.plus(SCORE_EVERY);
+            self.score(around);
+        }
+        if !self.retired {
+            self.forecast(around, out);
+            self.plan(around, out);
+        }
+    }
+
+    fn collect(&mut self, around: Surroundings<'_>, out: &mut Outbox) {
+        let (from, to) = (self.collected_at, around.now);
+        if to <= from {
+            return;
+        }
+        self.collected_at = to;
+        let lead = self.scaler.lead(&self.settings.scaling);
+        let mut sum = Arrived::default();
+        let mut in_flight = 0;
+        for instance in self.instances.values_mut() {
+            let (arrived, closed) = instance.collect(from, to);
+            sum.work_s += arrived.work_s;
+            sum.requests += arrived.requests;
+            in_flight += instance.live.in_flight().requests;
+            let address = instance.address.as_deref();
+            for step in closed {
+                instance.track.close(step.at, step.rate.work_s, lead);
+                out.records.extend(address.map(|address| sample(&self.name, Some(address), step)));
+            }
+        }
+        self.window.add(from, to, sum);
+        for step in self.steps.add(from, to, sum, f64::from(in_flight)) {
+            self.track.close(step.at, step.rate.work_s, lead);
+            self.scaler.target_rate.close(step, around.settings.learning.step);
+            out.records.push(sample(&self.name, None, step));
+        }
+    }
+
+    /// A step of this pool's own history, read back at the start.
+    pub(crate) fn recall(&mut self, sample: &LoadSample) {
+        let lead = self.scaler.lead(&self.settings.scaling);
+        self.track.recall(sample.at, sample.work_rate, lead);
+    }
+
+    /// Ends ejections, and finds out whether too few are left.
+    fn judge_health(&mut self, now: Timestamp, out: &mut Outbox) {
+        let settings = &self.settings.ejection;
+        for instance in self.instances.values_mut() {
+            out.dirty |= instance.health.tick(now, settings);
+        }
+        let panic = self.panics();
+        out.dirty |= panic != self.panic;
+        self.panic = panic;
+    }
+
+    fn panics(&self) -> bool {
+        let warm = self.instances.values().filter(|instance| instance.is_warm());
+        let usable =
+            warm.clone().filter(|one| !one.health.is_unhealthy() && !one.health.is_ejected()).count();
+        health::panics(usable, warm.count(), &self.settings.ejection)
+    }
+
+    /// A try on one of its instances came back; true: the instance is ejected for it.
+    pub(crate) fn tried(&mut self, id: InstanceId, failed: bool, now: Timestamp) -> bool {
+        let settings = &self.settings.ejection;
+        let Some(instance) = self.instances.get_mut(&id) else { return false };
+        instance.requests += 1;
+        instance.failures += u64::from(failed);
+        instance.errors.tried(failed, now);
+        let wanted = instance.health.tried(failed, settings) && instance.is_warm();
+        // Counted only now: this runs for every request.
+        wanted && self.eject_within_cap(id, now)
+    }
+
+    fn eject_within_cap(&mut self, id: InstanceId, now: Timestamp) -> bool {
+        let settings = &self.settings.ejection;
+        let warm = self.instances.values().filter(|one| one.is_warm());
+        let ejected = warm.clone().filter(|one| one.health.is_ejected()).count();
+        if !health::may_eject(ejected, warm.count(), settings) {
+            return false;
+        }
+        let instance = self.instances.get_mut(&id);
+        instance.map(|instance| instance.health.eject(now, settings)).is_some()
+    }
+
+    /// Draining instances that are done, and starts that nobody will report on.
+    fn let_go(&mut self, now: Timestamp, out: &mut Outbox) {
+        let settings = Arc::clone(&self.settings);
+        let mut gone = Vec::new();
+        for instance in self.instances.values_mut() {
+            if instance.is_lost(&settings, now) {
+                self.scaler.backoff.failed("the start was never reported on".to_owned(), now);
+                instance.drain(now);
+            }
+            match instance.drain_step(&settings, now) {
+                DrainStep::Wait => {}
+                DrainStep::Stop => out.push(Effect::Stop { instance: instance.id }),
+                DrainStep::Forget => gone.push(instance.id),
+            }
+        }
+        for id in gone {
+            self.instances.remove(&id);
+        }
+    }
+
+    fn score(&mut self, around: Surroundings<'_>) {
+        let warm = || self.instances.values().filter(|instance| instance.is_warm());
+        let ids: Vec<InstanceId> = warm().map(|instance| instance.id).collect();
+        let anomalies = around.peers.anomalies(&ids, around.now);
+        let capacity: f64 = warm().map(|instance| instance.capacity(&self.settings)).sum();
+        let learning = &around.settings.learning;
+        let window_end = around.now.plus(learning.step * INSTANCE_STEPS as u32);
+        let ahead = |track: &Track| {
+            let forecast = track.fresh(learning.refit_every, around.now)?;
+            Some(highest(forecast, around.now, window_end)?.mean())
+        };
+        let pool_ahead = ahead(&self.track);
+        let mut speeds: Vec<&mut Speed> = Vec::with_capacity(ids.len());
+        for instance in self.instances.values_mut().filter(|instance| instance.is_warm()) {
+            instance.anomaly = anomalies.iter().find(|anomaly| anomaly.instance == instance.id).copied();
+            // Too new for a forecast of its own: its fair share of the pool's.
+            let share = instance.capacity(&self.settings) / capacity;
+            let baseline = ahead(&instance.track).or(pool_ahead.map(|rate| rate * share));
+            instance.score(&self.settings, around.weights, baseline, around.now);
+            speeds.push(&mut instance.speed);
+        }
+        speed::centre(&mut speeds);
+        for instance in self.instances.values() {
+            instance.live.set_speed_residual(instance.speed.rho() as f32, around.temper);
+        }
+    }
+
+    fn forecast(&mut self, around: Surroundings<'_>, out: &mut Outbox) {
+        let learning = &around.settings.learning;
+        let lead_steps = steps_in(self.scaler.lead(&self.settings.scaling), learning.step);
+        let horizon = learning.horizons.iter().copied().max().unwrap_or(1);
+        let plan = |steps_ahead: usize| FitPlan {
+            seasons: &learning.seasons,
+            events: &around.settings.events,
+            steps_ahead: steps_ahead.min(MOST_STEPS_AHEAD),
+            every: learning.refit_every,
+        };
+        let key = |instance| SeriesKey { pool: self.id, instance };
+        // Two leads ahead of a forecast that may be one period old.
+        let period = steps_in(learning.refit_every, learning.step);
+        let far = horizon.max(2 * lead_steps + period + 2);
+        if let Some(job) = self.track.next_fit(key(None), plan(far), around.now) {
+            out.push(Effect::Fit(Box::new(job)));
+        }
+        let warm = self.instances.values_mut().filter(|instance| instance.is_warm());
+        let jobs = warm.filter_map(|instance| {
+            instance.track.next_fit(key(Some(instance.id)), plan(INSTANCE_STEPS + period), around.now)
+        });
+        jobs.take(INSTANCE_FITS).for_each(|job| out.push(Effect::Fit(Box::new(job))));
+    }
+
+    /// A manager's instance began to leave, or is told to.
+    pub(crate) fn drain(&mut self, id: InstanceId, now: Timestamp) -> bool {
+        let found = self.instances.get_mut(&id);
+        found.map(|instance| instance.drain(now)).is_some()
+    }
+
+    /// All of a manager's instances are told to leave; endpoints leave at once.
+    pub(crate) fn retire(&mut self, now: Timestamp) {
+        self.retired = true;
+        self.instances.retain(|_, instance| instance.managed);
+        self.instances.values_mut().for_each(|instance| instance.drain(now));
+    }
+
+    /// Seconds of service per second of those that may get requests.
+    pub(crate) fn capacity(&self) -> f64 {
+        self.in_service().map(|instance| instance.capacity(&self.settings)).sum()
+    }
+
+    /// Those that may get requests: all warm ones in panic, else the healthy ones.
+    pub(crate) fn in_service(&self) -> impl Iterator<Item = &Instance> {
+        let usable = |one: &Instance| !one.health.is_unhealthy() && !one.health.is_ejected();
+        self.instances.values().filter(move |one| one.is_warm() && (self.panic || usable(one)))
+    }
+
+    /// Instances asked for that do not serve yet.
+    pub(crate) fn starting(&self) -> u32 {
+        let starting = |one: &&Instance| matches!(one.life, Life::Cold | Life::Warming);
+        self.instances.values().filter(starting).count() as u32
+    }
+}
+
+fn sample(pool: &str, instance: Option<&str>, step: ClosedStep) -> LoadSample {
+    LoadSample {
+        at: step.at,
+        pool: pool.to_owned(),
+        instance: instance.map(str::to_owned),
+        work_rate: step.rate.work_s,
+        request_rate: step.rate.requests,
+        in_flight: step.in_flight,
+    }
+}

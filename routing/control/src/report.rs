@@ -1,0 +1,199 @@
+//! What operators see: one snapshot of everything, made by the controller about once a second.
+use crate::plan::PlanReport;
+use foretide_predictor::blend::{LoadScore, TierSkills, TierWeights};
+use foretide_predictor::cost::model::{Explanation, ModelCard};
+use foretide_predictor::cost::query::{CostClass, CostEstimate};
+use foretide_predictor::forecast::fit::Forecast;
+use foretide_predictor::id::InstanceId;
+use foretide_predictor::peers::Anomaly;
+use foretide_predictor::time::Timestamp;
+use foretide_routing::decide::{Candidate, Reason};
+use foretide_routing::observe::{Outcome, Utilisation};
+use foretide_routing::settings::{Policy, ScalingMode};
+use foretide_routing::table::InstanceState;
+use serde::Serialize;
+
+/// Everything at once.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatusReport {
+    /// When.
+    pub at: Timestamp,
+    /// Generation of the table.
+    pub generation: u64,
+    /// Pools with their instances.
+    pub pools: Vec<PoolReport>,
+    /// Tier weights in use.
+    pub weights: TierWeights,
+    /// Measured skill per tier.
+    pub skills: TierSkills,
+    /// The cost model.
+    pub model: ModelReport,
+    /// Latest routing decisions, newest first, at most 256 here; older ones by id.
+    pub routing_decisions: Vec<RoutingDecisionReport>,
+    /// Latest scaling decisions, newest first, at most 256.
+    pub scaling_decisions: Vec<ScalingDecisionReport>,
+    /// Fallbacks since the start, by reason.
+    pub fallbacks: Vec<(Reason, u64)>,
+}
+
+/// One pool.
+#[derive(Clone, Debug, Serialize)]
+pub struct PoolReport {
+    /// Name.
+    pub name: String,
+    /// Policy.
+    pub policy: Policy,
+    /// Observe, advise or act.
+    pub mode: ScalingMode,
+    /// Instances, also those not in service.
+    pub instances: Vec<InstanceReport>,
+    /// Work arriving now, seconds of service per second.
+    pub work_rate: f64,
+    /// Requests arriving now, per second.
+    pub request_rate: f64,
+    /// Capacity of warm instances, seconds of service per second.
+    pub capacity: f64,
+    /// p95 of measured cold starts (or the assumed one), seconds.
+    pub lead_s: f64,
+    /// Work rate of the latest steps, oldest first: (start of the step, work rate).
+    pub actual: Vec<(Timestamp, f64)>,
+    /// The latest forecast.
+    pub forecast: Option<Forecast>,
+    /// Forecasts made earlier for the steps in `actual` at lead time, for the band on the dashboard.
+    pub forecast_past: Vec<PastForecast>,
+    /// Steps ahead that people asked for (5, 15, 30 minutes).
+    pub horizons: Vec<usize>,
+    /// Share of actual values inside the interval, at lead time.
+    pub coverage: Option<f64>,
+    /// Whether too few are healthy.
+    pub panic: bool,
+    /// Why the last forecast could not be made.
+    pub forecast_error: Option<String>,
+}
+
+/// What had been forecast for a step that is over.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PastForecast {
+    /// Start of the step.
+    pub at: Timestamp,
+    /// What was expected, a lead time ahead.
+    pub mean: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// One instance.
+#[derive(Clone, Debug, Serialize)]
+pub struct InstanceReport {
+    /// Who.
+    pub id: InstanceId,
+    /// Where; `None` until it runs.
+    pub address: Option<String>,
+    /// State.
+    pub state: InstanceState,
+    /// Warm-up factor, 0 to 1.
+    pub warm: f64,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Predicted work in flight, microseconds.
+    pub work_in_flight_us: u64,
+    /// Measured speed, 1 is the fleet's mean.
+    pub speed: f64,
+    /// Blended load score with its tiers.
+    pub load: LoadScore,
+    /// Tier 3.
+    pub anomaly: Option<Anomaly>,
+    /// Requests since it is known.
+    pub requests: u64,
+    /// Failed ones among them.
+    pub failures: u64,
+    /// What it said of itself in the load reports of the last seconds; absent: nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilisation: Option<Utilisation>,
+}
+
+/// The cost model in service.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelReport {
+    /// Its card; `None`: running means answer.
+    pub card: Option<ModelCard>,
+    /// Rows in the training sample.
+    pub rows: usize,
+    /// Requests learned from since the start.
+    pub learned: u64,
+    /// Cells of the key table in use.
+    pub cells: usize,
+    /// Why the last training brought no new model.
+    pub last_error: Option<String>,
+    /// Class borders: work of q50, q80 and q95, microseconds.
+    pub class_borders_us: [f64; 3],
+    /// Requests per class lately: light, medium, heavy, huge.
+    pub classes: [u64; 4],
+    /// Share of recent costs inside the interval.
+    pub coverage: Option<f64>,
+    /// 1 - absolute error over that of the route mean.
+    pub skill: Option<f64>,
+}
+
+/// One routing decision with its inputs and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoutingDecisionReport {
+    /// Id, also in the access log.
+    pub id: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Route by name.
+    pub route: String,
+    /// Pool by name.
+    pub pool: String,
+    /// Hash of the consumer.
+    pub consumer: String,
+    /// Chosen one.
+    pub instance: InstanceId,
+    /// Why.
+    pub reason: Reason,
+    /// Predicted cost.
+    pub predicted: CostEstimate,
+    /// Class of the measured cost.
+    pub actual_class: Option<CostClass>,
+    /// Measured work at speed 1, microseconds.
+    pub actual_work_us: Option<f64>,
+    /// Whole time at the instance, microseconds.
+    pub upstream_us: u64,
+    /// Compared ones, best first.
+    pub candidates: Vec<Candidate>,
+    /// Numeric parameters that were present.
+    pub numbers: Vec<f32>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Generation of the table.
+    pub generation: u64,
+    /// Size of the response's body, bytes; absent when it was cut short.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_bytes: Option<u64>,
+    /// Mean size of the responses to requests like this, bytes, as known now; only where a single decision is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_bytes: Option<f64>,
+    /// What moved the prediction; only where a single decision is asked for, and while its model serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
+}
+
+/// One scaling decision with its inputs.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScalingDecisionReport {
+    /// Id.
+    pub id: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Pool by name.
+    pub pool: String,
+    /// Mode it was made in; only `act` changes anything.
+    pub mode: ScalingMode,
+    /// The plan's own report.
+    pub plan: PlanReport,
+    /// Instances it started or drained.
+    pub instances: Vec<InstanceId>,
+}
