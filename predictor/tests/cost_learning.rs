@@ -149,9 +149,6 @@ fn a_restart_answers_as_before() {
         let (query, _) = draw(&mut rng);
         let before = predict(&table, state.model.as_ref(), &query, Timestamp::ZERO);
         let after = predict(&restored, back.model.as_ref(), &query, Timestamp::ZERO);
-        // What the very same request last cost is not kept: caches are cold after a restart too.
-        let ratio = before.estimate.work_us.mean() / after.estimate.work_us.mean();
-        assert!((0.8..1.25).contains(&ratio), "{before:?} {after:?}");
-        assert_eq!((before.estimate.basis, before.skill), (after.estimate.basis, after.skill));
+        assert_eq!((before.estimate, before.skill), (after.estimate, after.skill));
     }
 }

@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use serde::{Deserialize, Serialize};
+
 use crate::cost::cells::{load, store};
 
 /// Recently completed requests by their exact parameters.
@@ -22,6 +24,16 @@ struct Slot {
     tag: AtomicU32,
     log_last: AtomicU32,
     at: AtomicU32,
+}
+
+/// A slot for the state file. Its place is the lowest bits of the key, of which a smaller table uses fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SavedSlot {
+    place: u32,
+    tag: u32,
+    log_last: f32,
+    /// Completions since.
+    age: u32,
 }
 
 impl Recent {
@@ -48,6 +60,31 @@ impl Recent {
         slot.at.store(now, Relaxed);
     }
 
+    /// All that is remembered, oldest first.
+    pub(crate) fn snapshot(&self) -> Vec<SavedSlot> {
+        let now = self.clock.load(Relaxed);
+        let saved = |(place, slot): (usize, &Slot)| SavedSlot {
+            place: place as u32,
+            tag: slot.tag.load(Relaxed),
+            log_last: load(&slot.log_last),
+            age: now.wrapping_sub(slot.at.load(Relaxed)),
+        };
+        let mut saved: Vec<_> = self.slots.iter().enumerate().map(saved).filter(|slot| slot.tag != 0).collect();
+        saved.sort_by_key(|slot| std::cmp::Reverse(slot.age));
+        saved
+    }
+
+    /// Remembers again; what is not finite is left out. In a smaller table the newer of two in one place stays.
+    pub(crate) fn restore(&self, saved: &[SavedSlot]) {
+        let now = self.clock.load(Relaxed);
+        for kept in saved.iter().filter(|kept| kept.log_last.is_finite()) {
+            let slot = self.slot(u64::from(kept.place));
+            slot.tag.store(kept.tag, Relaxed);
+            store(&slot.log_last, kept.log_last);
+            slot.at.store(now.wrapping_sub(kept.age), Relaxed);
+        }
+    }
+
     fn slot(&self, key: u64) -> &Slot {
         &self.slots[key as usize & (self.slots.len() - 1)]
     }
@@ -55,4 +92,28 @@ impl Recent {
 
 fn tag(key: u64) -> u32 {
     ((key >> 32) as u32).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_known_again_with_its_age() {
+        let before = Recent::new(64);
+        let keys: Vec<u64> = (1..=40).map(|i| i << 32 | (i * 7)).collect();
+        for (i, &key) in keys.iter().enumerate() {
+            before.note(key, i as f32);
+        }
+        let after = Recent::new(64);
+        after.restore(&before.snapshot());
+        assert!(keys.iter().filter(|&&key| before.last(key).is_some()).count() > 30);
+        assert!(keys.iter().all(|&key| after.last(key) == before.last(key)));
+        let smaller = Recent::new(16);
+        smaller.restore(&before.snapshot());
+        assert_eq!(smaller.last(keys[39]), Some((39.0, 0)), "the newest of those in one place stays");
+        let broken = SavedSlot { place: u32::MAX, tag: 5, log_last: f32::NAN, age: 3 };
+        after.restore(&[broken]);
+        assert_eq!(after.last(5 << 32 | u64::from(u32::MAX)), None);
+    }
 }

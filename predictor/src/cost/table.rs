@@ -19,7 +19,7 @@ use crate::cost::estimator::CostPrediction;
 use crate::cost::features::{ENOUGH, FEATURES, Features, place};
 use crate::cost::interval;
 use crate::cost::query::{ABSENT, CATEGORIES, CostClass, CostQuery, NUMBERS, PRIOR_WORK_US};
-use crate::cost::recent::Recent;
+use crate::cost::recent::{Recent, SavedSlot};
 use crate::cost::routes::{RouteSkill, Routes, SavedTrack, TrackView, Truth};
 use crate::hash;
 use crate::time::Timestamp;
@@ -61,6 +61,7 @@ pub struct KeyTable {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct KeyTableState {
     cells: Vec<TaggedCell>,
+    recent: Vec<SavedSlot>,
     routes: Vec<SavedTrack>,
     global: CellView,
     classes: CostClassesState,
@@ -368,6 +369,7 @@ impl KeyTable {
     pub fn snapshot(&self) -> KeyTableState {
         KeyTableState {
             cells: self.cells.snapshot(),
+            recent: self.recent.snapshot(),
             routes: self.routes.snapshot(),
             global: self.global.view(),
             classes: self.classes.snapshot(),
@@ -377,9 +379,10 @@ impl KeyTable {
         }
     }
 
-    /// Fills an empty table from a state file. What the very same request last cost is not kept: caches are cold too.
+    /// Fills an empty table from a state file.
     pub fn restore(&self, state: &KeyTableState) {
         self.cells.restore(&state.cells);
+        self.recent.restore(&state.recent);
         self.routes.restore(&state.routes);
         if state.global.is_sound() {
             self.global.put(state.global);
