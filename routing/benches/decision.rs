@@ -42,14 +42,14 @@ const COUNTED: u64 = 4_096;
 const UNLUCKY: (u64, u32) = (5, 7);
 
 /// Instructions that a stage may take, by what is measured. About a tenth above what was measured on x86-64: a new
-/// compiler moves counts by a few per cent, an accident (a division or a hash for every instance, a copy of the
+/// compiler, or the same in another folder (decide: 2,204 and 2,286), moves counts by a few per cent, an accident (a division or a hash for every instance, a copy of the
 /// prediction) by more.
 const GATES: [Gate; 5] = [
     Gate { stage: Stage::Extract, load: Load::Idle, size: 20, most: 2_400 },
     Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 6_000 },
-    Gate { stage: Stage::Decide, load: Load::Idle, size: 20, most: 2_250 },
-    Gate { stage: Stage::Decide, load: Load::Busy, size: 20, most: 3_650 },
-    Gate { stage: Stage::Decide, load: Load::Busy, size: 200, most: 22_500 },
+    Gate { stage: Stage::Decide, load: Load::Idle, size: 20, most: 2_450 },
+    Gate { stage: Stage::Decide, load: Load::Busy, size: 20, most: 3_800 },
+    Gate { stage: Stage::Decide, load: Load::Busy, size: 200, most: 23_300 },
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -241,14 +241,16 @@ fn count() -> Result<(), String> {
 }
 
 fn gate() -> Result<(), String> {
+    let mut too_expensive = Vec::new();
     for Gate { stage, load, size, most } in GATES {
         let found = instructions(stage, size, load)?;
         println!("{stage:?}, {size} {load:?} instances: {found} instructions, at most {most}");
         if found > most {
-            return Err(format!("{stage:?} has become too expensive: {found} instructions, at most {most}"));
+            too_expensive.push(format!("{stage:?}, {size} {load:?} instances"));
         }
     }
-    Ok(())
+    let verdict = format!("too expensive now: {}", too_expensive.join("; "));
+    if too_expensive.is_empty() { Ok(()) } else { Err(verdict) }
 }
 
 fn main() -> Result<(), String> {
