@@ -42,8 +42,8 @@ const COUNTED: u64 = 4_096;
 const UNLUCKY: (u64, u32) = (5, 7);
 
 /// Instructions that a stage may take, by what is measured. About a tenth above what was measured on x86-64: a new
-/// compiler, or the same in another folder (decide: 2,204 and 2,286), moves counts by a few per cent, an accident (a division or a hash for every instance, a copy of the
-/// prediction) by more.
+/// compiler, or the same in another folder (decide: 2,204 and 2,286), moves counts by a few per cent, an accident (a
+/// division or a hash for every instance, a copy of the prediction) by more.
 const GATES: [Gate; 5] = [
     Gate { stage: Stage::Extract, load: Load::Idle, size: 20, most: 2_400 },
     Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 6_000 },

@@ -69,7 +69,8 @@ impl Recent {
             log_last: load(&slot.log_last),
             age: now.wrapping_sub(slot.at.load(Relaxed)),
         };
-        let mut saved: Vec<_> = self.slots.iter().enumerate().map(saved).filter(|slot| slot.tag != 0).collect();
+        let mut saved: Vec<_> =
+            self.slots.iter().enumerate().map(saved).filter(|slot| slot.tag != 0).collect();
         saved.sort_by_key(|slot| std::cmp::Reverse(slot.age));
         saved
     }
