@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::ask::Asker;
+use super::ask::{Asker, Speech};
 use super::ledger::{self, Ledger};
 use super::ports::Ports;
 use super::supervise::{Supervisor, Wish};
@@ -31,6 +31,17 @@ const STARTS_AT_ONCE: usize = 16;
 
 /// An event nobody takes for so long is dropped, so that a stuck receiver cannot hold up a shutdown.
 const EVENT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Producer {
+    /// Pool, for logs and for `{instance}`.
+    pub pool: String,
+    /// How to start it.
+    pub manager: Arc<ProcessManager>,
+    /// How to ask whether it is ready.
+    pub speech: Speech,
+}
 
 /// Starts and stops local producers. Cheap to clone; all clones are one.
 #[derive(Clone, Debug)]
@@ -90,7 +101,7 @@ impl ProcessFleet {
 
     /// Starts an instance and returns at once; events tell how it went: `Started`, then `Ready` or `Failed`, and
     /// `Exited` when one that was ready ends. Does nothing if the instance is there already. Needs a tokio runtime.
-    pub fn start(&self, instance: InstanceId, pool_name: &str, manager: Arc<ProcessManager>) {
+    pub fn start(&self, instance: InstanceId, producer: Producer) {
         let mut running = self.shared.running();
         if running.contains_key(&instance) {
             return;
@@ -98,8 +109,9 @@ impl ProcessFleet {
         let (wish, wished) = watch::channel(Wish::Run);
         let supervisor = Supervisor {
             instance,
-            label: format!("{pool_name}-{}", instance.0),
-            manager,
+            label: format!("{}-{}", producer.pool, instance.0),
+            manager: producer.manager,
+            speech: producer.speech,
             wished,
             fleet: Arc::clone(&self.shared),
         };

@@ -50,6 +50,7 @@ pub(super) struct Supervisor {
     /// Stands for `{instance}`: pool name and number.
     pub(super) label: String,
     pub(super) manager: Arc<ProcessManager>,
+    pub(super) speech: Speech,
     pub(super) wished: watch::Receiver<Wish>,
     pub(super) fleet: Arc<Shared>,
 }
@@ -127,14 +128,14 @@ impl Supervisor {
 
     async fn start_up(&self, process: &mut Running, address: &str, deadline: Instant) -> Start {
         let ready_and_warm = async {
-            let plain = Speech::default();
-            while !self.fleet.asker.succeeds(address, &plain, &self.manager.ready_path, PROBE_TIMEOUT).await {
+            let (asker, path) = (&self.fleet.asker, &self.manager.ready_path);
+            while !asker.succeeds(address, &self.speech, path, PROBE_TIMEOUT).await {
                 sleep(PROBE_EVERY).await;
             }
             // Ready counts even if warming does not finish in time.
             let warming = async {
                 for path in &self.manager.warm_paths {
-                    self.fleet.asker.warm(address, &plain, path).await;
+                    asker.warm(address, &self.speech, path).await;
                 }
             };
             let _ = timeout_at(deadline, warming).await;

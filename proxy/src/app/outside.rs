@@ -141,7 +141,7 @@ async fn manage(
     loop {
         tokio::select! {
             command = queue.recv() => match command {
-                Some(FleetCommand::Start { instance, pool, manager }) => fleet.start(instance, &pool, manager),
+                Some(FleetCommand::Start { instance, producer }) => fleet.start(instance, producer),
                 Some(FleetCommand::Stop(instance)) => fleet.stop(instance),
                 None => break,
             },

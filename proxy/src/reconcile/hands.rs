@@ -8,6 +8,7 @@ use foretide_control::io::{Effect, FitJob, TrainJob};
 use foretide_control::report::StatusReport;
 use foretide_fleet::ask::{Speech, TlsNames};
 use foretide_fleet::probe::ProbeTarget;
+use foretide_fleet::process::Producer;
 use foretide_predictor::id::InstanceId;
 use foretide_routing::settings::{PoolSettings, ProcessManager, UpstreamSettings};
 use foretide_routing::table::{InstanceState, RoutingTable};
@@ -22,10 +23,8 @@ pub enum FleetCommand {
     Start {
         /// Who it will be.
         instance: InstanceId,
-        /// Pool, for logs.
-        pool: String,
-        /// How.
-        manager: Arc<ProcessManager>,
+        /// What to start.
+        producer: Producer,
     },
     /// Stop one.
     Stop(InstanceId),
@@ -55,8 +54,8 @@ impl Hands {
         match effect {
             Effect::Publish(table) => self.table.store(table),
             Effect::Start { instance, pool, manager } => {
-                let pool = self.pool_name(pool.index());
-                self.to_fleet(FleetCommand::Start { instance, pool, manager });
+                let producer = self.producer(pool.index(), manager);
+                self.to_fleet(FleetCommand::Start { instance, producer });
             }
             Effect::Stop { instance } => self.to_fleet(FleetCommand::Stop(instance)),
             Effect::Fit(job) => count_refused("fit", self.fits.try_send(job).is_err()),
@@ -75,8 +74,14 @@ impl Hands {
         count_refused("fleet", self.fleet.try_send(command).is_err());
     }
 
-    fn pool_name(&self, index: usize) -> String {
-        self.table.load().pools.get(index).map_or_else(String::new, |pool| pool.name.to_string())
+    fn producer(&self, pool: usize, manager: Arc<ProcessManager>) -> Producer {
+        let table = self.table.load();
+        let pool = table.pools.get(pool);
+        Producer {
+            pool: pool.map_or_else(String::new, |pool| pool.name.to_string()),
+            manager,
+            speech: pool.map_or_else(Speech::default, |pool| speech(&pool.settings.upstream)),
+        }
     }
 
     fn show(&self, report: Arc<StatusReport>) {
@@ -96,7 +101,7 @@ impl Hands {
     }
 }
 
-/// Checks speak to instances as requests do.
+/// Checks, of readiness too, speak to instances as requests do.
 fn speech(upstream: &UpstreamSettings) -> Speech {
     let names = |name: &String| TlsNames { server_name: name.clone(), ca: upstream.tls_ca.clone() };
     Speech { tls: upstream.tls_server_name.as_ref().map(names), http2: upstream.http2 }
