@@ -147,7 +147,7 @@ fn ports(settings: &Settings, pools: &Section<'_>) {
         let Some((_, item)) = named.iter().find(|(name, _)| *name == pool.name) else { continue };
         for listener in &settings.server.listeners {
             let address = listener.address.to_string();
-            if pool.endpoints.contains(&address) {
+            if pool.endpoints.iter().any(|endpoint| endpoint.address == address) {
                 item.error(
                     Says::new(format!("the endpoint {address} is this proxy itself")).help("remove it"),
                 );

@@ -21,6 +21,7 @@
 use crate::extract::RequestFacts;
 use crate::live::Ticket;
 use crate::select::eligible::Eligible;
+use crate::select::hashed::Bound;
 use crate::select::predictive::Scorer;
 use crate::select::shortlist::Shortlist;
 use crate::select::{Selector, explore, reactive};
@@ -30,7 +31,6 @@ use foretide_predictor::cost::query::{CostBasis, PRIOR_WORK_US};
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Why this instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -122,7 +122,7 @@ pub fn decide(
     prediction: &CostPrediction,
     attempt: Attempt<'_>,
 ) -> Option<(Decision, Ticket)> {
-    let eligible = Eligible::new(pool, attempt.tried, attempt.now);
+    let eligible = Eligible::new(&pool.instances, &pool.settings, attempt.tried, attempt.now);
     let work_us = usable_work_us(prediction);
     let (list, reason) =
         choose(table, pool, &eligible, (facts.query.consumer_key, work_us), prediction, attempt);
@@ -158,21 +158,31 @@ fn choose(
     let list = match &pool.selector {
         Selector::Predictive(scan) => {
             if attempt.now.since(table.built_at) > table.stale_after {
-                return (reactive::p2c(eligible, chance), Reason::StaleTable);
+                return (reactive::p2c(eligible, None, chance), Reason::StaleTable);
             }
             if let Some(index) = explore::turn(eligible, chance, attempt.now) {
                 return (reactive::only(Some(index)), Reason::Explored);
             }
             scan.rank(&Scorer::new(scan, &table.peers, work_us, consumer_key), eligible, chance)
         }
-        Selector::RoundRobin(turn) => reactive::in_turn(eligible, turn.fetch_add(1, Relaxed)),
-        Selector::LeastRequest => reactive::least_request(eligible, chance),
-        Selector::P2c => reactive::p2c(eligible, chance),
-        Selector::PeakEwma => reactive::peak_ewma(eligible, attempt.now, chance),
-        Selector::Ketama(ring) => reactive::only(ring.owner(consumer_key, eligible)),
+        Selector::RoundRobin(turns) | Selector::Weighted(turns) => {
+            reactive::only(turns.take(eligible, chance))
+        }
+        Selector::LeastRequest(weights) => reactive::least_request(eligible, weights.as_deref(), chance),
+        Selector::P2c(weights) => reactive::p2c(eligible, weights.as_deref(), chance),
+        Selector::PeakEwma(weights) => reactive::peak_ewma(eligible, weights.as_deref(), attempt.now, chance),
+        Selector::Ketama(ring) => {
+            let bound = Bound::new(eligible, pool.settings.choice.hash_balance_factor);
+            reactive::only(ring.owner(consumer_key, eligible, |index| bound.takes(index)))
+        }
+        Selector::Maglev(table) => {
+            let bound = Bound::new(eligible, pool.settings.choice.hash_balance_factor);
+            let owner = table.owner(consumer_key, eligible, |index| bound.takes(index));
+            reactive::only(owner.or_else(|| eligible.from(0)))
+        }
     };
     if list.best().is_none() {
-        return (reactive::p2c(eligible, chance), Reason::NoScore);
+        return (reactive::p2c(eligible, None, chance), Reason::NoScore);
     }
     (list, reason(pool, prediction, attempt))
 }

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::settings::choice::{ChoiceSettings, Endpoint};
 use foretide_predictor::forecast::calendar::ScheduledEvent;
 use serde::{Deserialize, Serialize};
+
+pub mod choice;
 
 /// Everything the pure half needs to know.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,8 +154,10 @@ pub struct PoolSettings {
     pub name: String,
     /// How instances are chosen.
     pub policy: Policy,
-    /// Instances that are simply there, `host:port`.
-    pub endpoints: Vec<String>,
+    /// What narrows that choice or bends it.
+    pub choice: ChoiceSettings,
+    /// Instances that are simply there.
+    pub endpoints: Vec<Endpoint>,
     /// Starts and stops further ones; `None`: only `endpoints`.
     pub manager: Option<ProcessManager>,
     /// How many instances there should be.
@@ -193,6 +198,8 @@ pub enum Policy {
     Predictive,
     /// In turn.
     RoundRobin,
+    /// In turn, as often as the endpoints' weights say; nginx's smooth weighted round robin.
+    Weighted,
     /// Fewest requests in flight of all instances.
     LeastRequest,
     /// Two at random, fewer in flight.
@@ -201,6 +208,8 @@ pub enum Policy {
     PeakEwma,
     /// Consistent hash of the consumer on a ring; libketama's.
     Ketama,
+    /// Consistent hash of the consumer in a table; Google's.
+    Maglev,
 }
 
 /// Local producers started from a command.

@@ -4,6 +4,7 @@ use crate::live::LiveLoad;
 use crate::retry::RetryBudget;
 use crate::select::Selector;
 use crate::settings::PoolSettings;
+use crate::settings::choice::Traits;
 use foretide_predictor::cost::model::CostModel;
 use foretide_predictor::cost::table::KeyTable;
 use foretide_predictor::id::{InstanceId, PoolId};
@@ -64,6 +65,10 @@ pub struct InstanceEntry {
     pub live: Arc<LiveLoad>,
     /// Requests it serves at full speed at once.
     pub concurrency: u32,
+    /// Its share of requests relative to the others, at least 1.
+    pub weight: u32,
+    /// Where and what it is.
+    pub traits: Arc<Traits>,
     /// Warm-up factor as of `warm_since`, see [`crate::settings::PoolSettings::slow_start`].
     pub warm_since: Timestamp,
     /// Blended load score (share of capacity), `None` when all tiers are missing.

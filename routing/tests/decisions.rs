@@ -3,6 +3,8 @@
 mod fixture;
 #[path = "fixture/trial.rs"]
 mod trial;
+#[path = "policies/weights.rs"]
+mod weights;
 
 use fixture::BUILT_AT;
 use foretide_predictor::blend::TierWeights;

@@ -6,6 +6,8 @@ use crate::check;
 use crate::document::{Says, Section};
 use crate::settings::Settings;
 
+mod choice;
+mod endpoint;
 mod learning;
 pub(crate) mod pool;
 mod route;

@@ -6,7 +6,7 @@ use foretide_routing::settings::{
     Policy, PoolSettings, ProcessManager, QueueSettings, ScalingMode, ScalingRule, ScalingSettings,
 };
 
-use super::upstream;
+use super::{choice, endpoint, upstream};
 use crate::document::{Says, Section};
 use crate::finding::names_a_secret;
 use crate::item::Item;
@@ -15,13 +15,15 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(crate) const POLICIES: [(&str, Policy); 6] = [
+pub(crate) const POLICIES: [(&str, Policy); 8] = [
     ("predictive", Policy::Predictive),
     ("round-robin", Policy::RoundRobin),
+    ("weighted", Policy::Weighted),
     ("least-request", Policy::LeastRequest),
     ("p2c", Policy::P2c),
     ("peak-ewma", Policy::PeakEwma),
     ("ketama", Policy::Ketama),
+    ("maglev", Policy::Maglev),
 ];
 
 pub(crate) const RULES: [(&str, ScalingRule); 2] =
@@ -50,7 +52,8 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
     if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
         item.error(Says::new("is no name for a pool").help("at most 64 letters, digits, `-` and `_`"));
     }
-    let endpoints = upstream::endpoints(section);
+    let endpoints = endpoint::endpoints(section);
+    let policy = section.item("policy").and_then(|item| item.choice(&POLICIES)).unwrap_or_default();
     let manager_section = section.section("manager");
     let scaling_section = section.section("scaling");
     let scaling = scaling(&scaling_section, manager_section.is_written());
@@ -64,7 +67,8 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
     let duration = |key, range| section.item(key).and_then(|item: Item<'_>| item.duration(range));
     let settings = PoolSettings {
         name: name.to_owned(),
-        policy: section.item("policy").and_then(|item| item.choice(&POLICIES)).unwrap_or_default(),
+        policy,
+        choice: choice::choice(section, policy, &endpoints),
         endpoints,
         manager,
         scaling,

@@ -1,4 +1,4 @@
-//! How a pool talks to its instances: `endpoints`, `health`, `ejection`, `retry`, `upstream`.
+//! How a pool talks to its instances: `health`, `ejection`, `retry`, `upstream`.
 
 use std::time::Duration;
 
@@ -12,43 +12,6 @@ use crate::item::Item;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
-
-pub(super) fn endpoints(section: &Section<'_>) -> Vec<String> {
-    let list = section.item("endpoints").map(|item| item.list()).unwrap_or_default();
-    let mut endpoints: Vec<String> = Vec::new();
-    for item in &list {
-        let Some(text) = item.text() else { continue };
-        if let Err(says) = endpoint(text) {
-            item.error(says);
-        } else if endpoints.iter().any(|other| other == text) {
-            item.error(Says::new(format!("\"{text}\" is there twice")).help("remove one of the two"));
-        } else {
-            endpoints.push(text.to_owned());
-        }
-    }
-    endpoints
-}
-
-/// `host:port`; IPv6 addresses in brackets.
-fn endpoint(text: &str) -> Result<(), Says> {
-    if text.contains('@') {
-        return Err(Says::new("holds a user or password in plain text").help("write only host and port"));
-    }
-    if let Some((_, rest)) = text.split_once("://") {
-        let bare = rest.split('/').next().unwrap_or(rest);
-        return Err(Says::new(format!("\"{text}\" is an address with a scheme, not host and port"))
-            .help(format!("write \"{bare}\"; for TLS add `upstream.tls_server_name`")));
-    }
-    let help = "write it like \"10.0.0.7:9000\", \"backend.internal:9000\" or \"[::1]:9000\"";
-    let wrong = || Says::new(format!("\"{text}\" is not host and port")).help(help);
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let sound = match bracketed {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)),
-    };
-    if sound && matches!(port.parse::<u16>(), Ok(1..)) { Ok(()) } else { Err(wrong()) }
-}
 
 pub(super) fn health(section: &Section<'_>) -> HealthSettings {
     let duration = |key, range| section.item(key).and_then(|item: Item<'_>| item.duration(range));

@@ -118,3 +118,41 @@ fn a_source_of_costs_is_measured_or_named_as_a_report_names_it() {
     let all = with("cost_unit = \"1ms\"");
     assert_eq!((all.len(), all[0].severity), (1, Severity::Warning), "{all:?}");
 }
+
+#[test]
+fn endpoints_may_say_more_than_an_address() {
+    let with = |policy: &str, endpoints: &str| {
+        let text = BARE.replace("[\"10.0.0.1:80\"]", &format!("[{endpoints}]"));
+        parse("f.toml", &format!("{text}policy = \"{policy}\"\n"))
+    };
+    let (settings, warnings) = with(
+        "weighted",
+        "\"10.0.0.1:80\", { address = \"10.0.0.2:80\", weight = 3, zone = \"b\", labels = { version = \"2\" } }",
+    )
+    .expect("sound");
+    let endpoints = &settings.routing.pools[0].endpoints;
+    assert_eq!((warnings.len(), endpoints[0].weight, endpoints[1].weight), (0, 1, 3));
+    assert_eq!(endpoints[1].traits.zone.as_deref(), Some("b"));
+    assert_eq!(endpoints[1].traits.labels["version"], "2");
+    let wrong = |policy, endpoints| match with(policy, endpoints) {
+        Ok((_, found)) | Err(found) => found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    };
+    for (policy, endpoints, says) in [
+        ("weighted", "{ weight = 2 }", "pools.a.endpoints[0].address"),
+        ("weighted", "{ address = \"10.0.0.2:80\", wieght = 2 }", "did you mean `weight`?"),
+        ("weighted", "{ address = \"10.0.0.2:80\", weight = 0 }", "from 1 to 1000"),
+        ("weighted", "\"10.0.0.2:80\", { address = \"10.0.0.2:80\" }", "there twice"),
+        ("predictive", "{ address = \"10.0.0.2:80\", weight = 2 }", "no effect with this policy"),
+    ] {
+        let found = wrong(policy, endpoints);
+        assert!(found.len() == 1 && found[0].contains(says), "{endpoints}: {found:?}");
+    }
+}
+
+#[test]
+fn a_bound_on_load_belongs_to_a_policy_that_hashes() {
+    let with = |lines: &str| findings(&format!("{BARE}{lines}\n"));
+    assert!(with("policy = \"maglev\"\nhash_balance_factor = 1.25").is_empty());
+    assert!(with("policy = \"ketama\"\nhash_balance_factor = 0.9")[0].message.contains("from 1 to 100"));
+    assert!(with("hash_balance_factor = 1.25")[0].message.contains("no effect with this policy"));
+}

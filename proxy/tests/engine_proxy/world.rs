@@ -171,6 +171,7 @@ fn pool(name: &str) -> PoolSettings {
     PoolSettings {
         name: name.to_owned(),
         policy: Policy::RoundRobin,
+        choice: Default::default(),
         endpoints: Vec::new(),
         manager: None,
         scaling: ScalingSettings {
@@ -246,6 +247,8 @@ fn table(
         address: address.to_string().into(),
         live: live.clone(),
         concurrency: 4,
+        weight: 1,
+        traits: Arc::default(),
         warm_since: Timestamp::ZERO,
         load_score: None,
         background: 0.0,

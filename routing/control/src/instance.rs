@@ -16,6 +16,7 @@ use foretide_predictor::peers::Anomaly;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::live::{LiveLoad, Taken};
 use foretide_routing::observe::Utilisation;
+use foretide_routing::settings::choice::{Endpoint, Traits};
 use foretide_routing::settings::{LearningSettings, PoolSettings};
 use foretide_routing::table::InstanceState;
 use foretide_steering::speed::Speed;
@@ -75,6 +76,8 @@ pub(crate) struct Instance {
     pub(crate) address: Option<Arc<str>>,
     /// Run by the pool's manager.
     pub(crate) managed: bool,
+    pub(crate) weight: u32,
+    pub(crate) traits: Arc<Traits>,
     pub(crate) life: Life,
     pub(crate) asked_at: Timestamp,
     pub(crate) warm_since: Timestamp,
@@ -98,12 +101,24 @@ pub(crate) struct Instance {
 
 impl Instance {
     /// An endpoint that is simply there.
-    pub(crate) fn fixed(id: InstanceId, address: &str, learning: &LearningSettings, now: Timestamp) -> Self {
+    pub(crate) fn fixed(
+        id: InstanceId,
+        endpoint: &Endpoint,
+        learning: &LearningSettings,
+        now: Timestamp,
+    ) -> Self {
         let mut instance = Self::asked_for(id, learning, now);
-        instance.address = Some(Arc::from(address));
+        instance.address = Some(Arc::from(endpoint.address.as_str()));
+        instance.describe(endpoint);
         instance.managed = false;
         instance.life = Life::Warm;
         instance
+    }
+
+    /// What operators say of it now.
+    pub(crate) fn describe(&mut self, endpoint: &Endpoint) {
+        self.weight = endpoint.weight;
+        self.traits = Arc::clone(&endpoint.traits);
     }
 
     /// One that a manager is asked to start.
@@ -113,6 +128,8 @@ impl Instance {
             id,
             address: None,
             managed: true,
+            weight: 1,
+            traits: Arc::default(),
             life: Life::Cold,
             asked_at: now,
             warm_since: now,

@@ -69,9 +69,9 @@ impl Pool {
         now: Timestamp,
         out: &mut Outbox,
     ) -> Self {
-        let fixed = settings.endpoints.iter().map(|address| {
+        let fixed = settings.endpoints.iter().map(|endpoint| {
             let id = out.next_instance();
-            (id, Instance::fixed(id, address, learning, now))
+            (id, Instance::fixed(id, endpoint, learning, now))
         });
         Self {
             id,

@@ -75,6 +75,8 @@ fn entry(pool: &Pool, instance: &Instance, now: Timestamp) -> Option<InstanceEnt
         address: Arc::clone(instance.address.as_ref()?),
         live: Arc::clone(&instance.live),
         concurrency: pool.settings.concurrency.max(1),
+        weight: instance.weight.max(1),
+        traits: Arc::clone(&instance.traits),
         warm_since: instance.warm_since,
         load_score: instance.load.total.map(share),
         background: instance.load.loads.baseline.map_or(0.0, share),

@@ -9,6 +9,7 @@ use crate::pool::Pool;
 use foretide_predictor::id::PoolId;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::retry::RetryBudget;
+use foretide_routing::settings::choice::Endpoint;
 use foretide_routing::settings::{PoolSettings, RoutingSettings};
 use std::sync::Arc;
 
@@ -61,16 +62,20 @@ fn renew(pool: &mut Pool, settings: &PoolSettings, new: &RoutingSettings, now: T
     if pool.settings.retry != settings.retry {
         pool.retry_budget = Arc::new(RetryBudget::new(settings.retry));
     }
+    let is = |instance: &Instance, endpoint: &Endpoint| {
+        !instance.managed && instance.address.as_deref() == Some(&endpoint.address)
+    };
     let listed = |instance: &Instance| {
-        instance.managed
-            || settings.endpoints.iter().any(|address| instance.address.as_deref() == Some(address))
+        instance.managed || settings.endpoints.iter().any(|endpoint| is(instance, endpoint))
     };
     pool.instances.retain(|_, instance| listed(instance));
-    for address in &settings.endpoints {
-        let known = |one: &Instance| !one.managed && one.address.as_deref() == Some(address);
-        if !pool.instances.values().any(known) {
-            let id = out.next_instance();
-            pool.instances.insert(id, Instance::fixed(id, address, &new.learning, now));
+    for endpoint in &settings.endpoints {
+        match pool.instances.values_mut().find(|one| is(one, endpoint)) {
+            Some(known) => known.describe(endpoint),
+            None => {
+                let id = out.next_instance();
+                pool.instances.insert(id, Instance::fixed(id, endpoint, &new.learning, now));
+            }
         }
     }
     if settings.manager.is_none() {

@@ -1,7 +1,9 @@
 //! Whom a try may use: all instances but those already tried, or all if nothing else is left. In gateway mode only those
 //! with a free slot: who has waited for one must not wait again elsewhere.
 
-use crate::table::{InstanceEntry, PoolTable};
+use crate::select::weighted::Schedule;
+use crate::settings::PoolSettings;
+use crate::table::InstanceEntry;
 use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
@@ -22,12 +24,16 @@ pub(crate) struct Eligible<'a> {
 }
 
 impl<'a> Eligible<'a> {
-    /// Of `pool`, without `tried`.
-    pub(crate) fn new(pool: &'a PoolTable, tried: &'a [InstanceId], now: Timestamp) -> Self {
-        let instances = &pool.instances;
+    /// Of `instances`, without `tried`.
+    pub(crate) fn new(
+        instances: &'a [InstanceEntry],
+        settings: &PoolSettings,
+        tried: &'a [InstanceId],
+        now: Timestamp,
+    ) -> Self {
         let exhausted = instances.iter().all(|entry| tried.contains(&entry.id));
-        let slow_start = pool.settings.slow_start;
-        let with_room = pool.settings.queue.is_some();
+        let slow_start = settings.slow_start;
+        let with_room = settings.queue.is_some();
         Self { instances, tried: if exhausted { &[] } else { tried }, with_room, slow_start, now }
     }
 
@@ -76,6 +82,15 @@ impl<'a> Eligible<'a> {
         let first = self.from(below(chance, count))?;
         // One of the others, each with the same probability when nothing was tried.
         let second = self.from(first + 1 + below(mix(chance), count.saturating_sub(1)))?;
+        Some((first, second))
+    }
+
+    /// Two at random, each with the probability of its weight; perhaps the same twice.
+    pub(crate) fn two_weighted(&self, schedule: &Schedule, chance: u64) -> Option<(usize, usize)> {
+        let first = self.from(schedule.draw(chance)?)?;
+        let second = self.from(schedule.draw(mix(chance))?)?;
+        // The same again: another draw, and then it is meant to be.
+        let second = if second == first { self.from(schedule.draw(mix(!chance))?)? } else { second };
         Some((first, second))
     }
 

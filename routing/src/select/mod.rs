@@ -4,46 +4,57 @@
 //! |---|---|---|---|
 //! | predictive | all, up to 128 | predicted interference, see [`predictive`] | `ARCHITECTURE.md` |
 //! | round robin | the next | none | |
+//! | weighted | the next | weights | nginx, see [`weighted`] |
 //! | least request | all | requests in flight | |
 //! | P2C | two at random | requests in flight | Mitzenmacher 2001 |
 //! | peak EWMA | two at random | peak EWMA of latency × requests in flight | Finagle |
-//! | ketama | the next on a ring | none | libketama, see [`ring`] |
+//! | ketama | the next on a ring | none, or a bound | libketama, see [`ring`], [`hashed`] |
+//! | maglev | a place in a table | none, or a bound | Eisenbud 2016, see [`maglev`], [`hashed`] |
 //!
-//! All but round robin and ketama divide by the warm-up factor, so that a new instance is not flooded. A policy is an
+//! All but the two that hash mind the warm-up factor, so that a new instance is not flooded, and all but round robin and
+//! predictive, which measures, the endpoints' weights. A policy is an
 //! enum, not a trait: the set is closed and the hot path calls it without indirection. Whoever cannot be ranked (a
 //! score that is not a number) is left out; when nobody is left the caller falls back to P2C.
 
 pub mod eligible;
 pub mod explore;
+pub mod hashed;
+pub mod maglev;
 pub mod predictive;
 pub mod reactive;
 pub mod ring;
 pub mod shortlist;
+pub mod weighted;
 
 use crate::live::Taken;
+use crate::select::maglev::Maglev;
 use crate::select::predictive::Scan;
 use crate::select::ring::Ring;
+use crate::select::weighted::{Schedule, Turns};
 use crate::settings::{Policy, PoolSettings};
 use crate::table::InstanceEntry;
 use foretide_predictor::blend::TierWeights;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-/// A policy with its prepared state.
+/// A policy with its prepared state. A schedule is there where the endpoints' weights differ.
 #[derive(Debug)]
 pub enum Selector {
     /// Smallest score of all.
     Predictive(Scan),
-    /// In turn; holds the next turn.
-    RoundRobin(AtomicU64),
+    /// In turn.
+    RoundRobin(Turns),
+    /// In turn by weight.
+    Weighted(Turns),
     /// Fewest in flight of all.
-    LeastRequest,
+    LeastRequest(Option<Arc<Schedule>>),
     /// Fewer in flight of two.
-    P2c,
+    P2c(Option<Arc<Schedule>>),
     /// Smaller latency × load of two.
-    PeakEwma,
+    PeakEwma(Option<Arc<Schedule>>),
     /// The consumer's place on a ring.
     Ketama(Arc<Ring>),
+    /// The consumer's place in a table.
+    Maglev(Arc<Maglev>),
 }
 
 impl Selector {
@@ -56,15 +67,19 @@ impl Selector {
         weights: TierWeights,
         previous: Option<&Self>,
     ) -> Self {
+        let turns = |weighted| {
+            let taken = |entry: &InstanceEntry| entry.live.taken().since(Taken::default()).0;
+            let before = previous.and_then(Self::turns);
+            Turns::new(instances, weighted, instances.iter().map(taken).sum(), before)
+        };
+        let schedule = || Schedule::unequal(instances, previous.and_then(Self::schedule));
         match settings.policy {
             Policy::Predictive => Self::Predictive(Scan::new(instances, weights, settings.slow_start)),
-            Policy::RoundRobin => {
-                let taken = |entry: &InstanceEntry| entry.live.taken().since(Taken::default()).0;
-                Self::RoundRobin(AtomicU64::new(instances.iter().map(taken).sum()))
-            }
-            Policy::LeastRequest => Self::LeastRequest,
-            Policy::P2c => Self::P2c,
-            Policy::PeakEwma => Self::PeakEwma,
+            Policy::RoundRobin => Self::RoundRobin(turns(false)),
+            Policy::Weighted => Self::Weighted(turns(true)),
+            Policy::LeastRequest => Self::LeastRequest(schedule()),
+            Policy::P2c => Self::P2c(schedule()),
+            Policy::PeakEwma => Self::PeakEwma(schedule()),
             Policy::Ketama => {
                 let previous = previous.and_then(|selector| match selector {
                     Self::Ketama(ring) => Some(ring),
@@ -72,6 +87,29 @@ impl Selector {
                 });
                 Self::Ketama(Ring::new(instances, previous))
             }
+            Policy::Maglev => {
+                let previous = previous.and_then(|selector| match selector {
+                    Self::Maglev(table) => Some(table),
+                    _ => None,
+                });
+                Self::Maglev(Maglev::new(instances, previous))
+            }
+        }
+    }
+
+    fn turns(&self) -> Option<&Turns> {
+        match self {
+            Self::RoundRobin(turns) | Self::Weighted(turns) => Some(turns),
+            _ => None,
+        }
+    }
+
+    fn schedule(&self) -> Option<&Arc<Schedule>> {
+        match self {
+            Self::LeastRequest(schedule) | Self::P2c(schedule) | Self::PeakEwma(schedule) => {
+                schedule.as_ref()
+            }
+            _ => None,
         }
     }
 
@@ -80,10 +118,12 @@ impl Selector {
         match self {
             Self::Predictive(_) => Policy::Predictive,
             Self::RoundRobin(_) => Policy::RoundRobin,
-            Self::LeastRequest => Policy::LeastRequest,
-            Self::P2c => Policy::P2c,
-            Self::PeakEwma => Policy::PeakEwma,
+            Self::Weighted(_) => Policy::Weighted,
+            Self::LeastRequest(_) => Policy::LeastRequest,
+            Self::P2c(_) => Policy::P2c,
+            Self::PeakEwma(_) => Policy::PeakEwma,
             Self::Ketama(_) => Policy::Ketama,
+            Self::Maglev(_) => Policy::Maglev,
         }
     }
 }

@@ -59,7 +59,7 @@ fn settings_number(number: u8) -> RoutingSettings {
         2 => settings.pools.truncate(1),
         3 => {
             settings.pools[0].manager = None;
-            settings.pools[0].endpoints = vec!["10.0.0.1:80".to_owned()];
+            settings.pools[0].endpoints = vec!["10.0.0.1:80".into()];
             settings.events = vec![event("sale", 5_000, 9_000, 3.0)];
             settings.learning.step = Duration::from_millis(300);
         }

@@ -11,7 +11,8 @@ fn endpoints(count: usize) -> RoutingSettings {
     let mut settings = settings();
     settings.pools[0].manager = None;
     settings.pools[0].policy = Policy::RoundRobin;
-    settings.pools[0].endpoints = (0..count).map(|index| format!("10.0.0.{index}:80")).collect();
+    settings.pools[0].endpoints =
+        (0..count).map(|index| format!("10.0.0.{index}:80").as_str().into()).collect();
     settings
 }
 

@@ -16,7 +16,7 @@ fn busy_with(change: impl FnOnce(&mut RoutingSettings)) -> World {
     let mut settings = settings();
     change(&mut settings);
     settings.pools[0].manager = None;
-    settings.pools[0].endpoints = vec!["10.0.0.1:80".to_owned(), "10.0.0.2:80".to_owned()];
+    settings.pools[0].endpoints = vec!["10.0.0.1:80".into(), "10.0.0.2:80".into()];
     let mut world = World::new(settings);
     world.load = (20.0, Duration::from_millis(40));
     world

@@ -2,13 +2,14 @@
 use crate::world::{World, pool, settings};
 use foretide_control::io::Input;
 use foretide_control::report::StatusReport;
+use foretide_routing::settings::Policy;
 use std::time::Duration;
 
 #[test]
 fn endpoints_that_stay_keep_their_load_and_the_others_come_and_go() {
     let mut before = settings();
     before.pools[0].manager = None;
-    before.pools[0].endpoints = vec!["10.0.0.1:80".to_owned(), "10.0.0.2:80".to_owned()];
+    before.pools[0].endpoints = vec!["10.0.0.1:80".into(), "10.0.0.2:80".into()];
     let mut world = World::new(before.clone());
     world.load = (20.0, Duration::from_millis(400));
     world.run_until(5_000);
@@ -18,7 +19,7 @@ fn endpoints_that_stay_keep_their_load_and_the_others_come_and_go() {
     let mut after = before;
     after.pools.insert(0, pool("other"));
     after.pools[0].manager = None;
-    after.pools[1].endpoints = vec!["10.0.0.3:80".to_owned(), "10.0.0.2:80".to_owned()];
+    after.pools[1].endpoints = vec!["10.0.0.3:80".into(), "10.0.0.2:80".into()];
     world.tell(Input::Settings(Box::new(after)));
     let web = &world.table.pools[1];
     assert!(world.table.generation > generation);
@@ -27,6 +28,22 @@ fn endpoints_that_stay_keep_their_load_and_the_others_come_and_go() {
     assert_eq!(web.instances[0].id, kept.id);
     assert!(std::sync::Arc::ptr_eq(&web.instances[0].live, &kept.live), "its load in flight is the same");
     assert_eq!(world.controller.report(world.now).model.learned, learned);
+}
+
+#[test]
+fn a_new_weight_counts_at_once_and_the_instance_stays_the_same() {
+    let mut before = settings();
+    before.pools[0].manager = None;
+    before.pools[0].policy = Policy::Weighted;
+    before.pools[0].endpoints = vec!["10.0.0.1:80".into(), "10.0.0.2:80".into()];
+    let mut world = World::new(before.clone());
+    let first = world.table.pools[0].instances[0].clone();
+    let mut after = before;
+    after.pools[0].endpoints[0].weight = 3;
+    world.tell(Input::Settings(Box::new(after)));
+    let entry = &world.table.pools[0].instances[0];
+    assert_eq!((first.weight, entry.weight, entry.id), (1, 3, first.id));
+    assert!(std::sync::Arc::ptr_eq(&entry.live, &first.live));
 }
 
 #[test]

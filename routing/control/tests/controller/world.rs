@@ -59,6 +59,7 @@ pub(crate) fn pool(name: &str) -> PoolSettings {
     PoolSettings {
         name: name.to_owned(),
         policy: Policy::Predictive,
+        choice: Default::default(),
         endpoints: vec![],
         manager: Some(ProcessManager {
             command: vec!["producer".to_owned()],
