@@ -8,7 +8,7 @@
 //! The schedule is also what weighted random draws are made from: a random turn is an instance with the probability of
 //! its weight, at one multiplication.
 //!
-//! Known weakness: schedules are cut at [`MOST_TURNS`]: in large pools with very unequal weights the smallest are rounded
+//! Known weakness: schedules are cut at some 4,000: in large pools with very unequal weights the smallest are rounded
 //! up to one turn.
 
 use crate::select::eligible::{Eligible, below};
@@ -55,7 +55,7 @@ fn weights(instances: &[InstanceEntry]) -> Vec<u32> {
     instances.iter().take(MOST_RANKED).map(|entry| entry.weight.max(1)).collect()
 }
 
-/// The same proportions in numbers as small as can be, with a sum of [`MOST_TURNS`] or little more.
+/// The same proportions in numbers as small as can be, with a sum of `MOST_TURNS` or little more.
 fn reduced(weights: &[u32]) -> Vec<i64> {
     let divisor = weights.iter().fold(0, |divisor, &weight| gcd(divisor, weight)).max(1);
     let sum: u64 = weights.iter().map(|&weight| u64::from(weight / divisor)).sum();
