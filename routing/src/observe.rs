@@ -1,5 +1,6 @@
 //! What a finished request tells the control plane. `Copy`, fixed size: it travels through a bounded ring.
 use crate::decide::Decision;
+use crate::live::Attained;
 use foretide_predictor::cost::query::CostQuery;
 use foretide_predictor::id::PoolId;
 use foretide_predictor::time::Timestamp;
@@ -70,9 +71,11 @@ pub struct Observation {
     pub decision: Decision,
     /// Sent to the instance until its last byte, microseconds.
     pub upstream_us: u64,
-    /// Measured work with waiting taken off, at the instance's own speed, microseconds ([`crate::live::Ticket::finish`]);
+    /// Measured work with waiting taken off, at the instance's own speed, microseconds, by the form of its pool;
     /// 0 when nothing ran there. Of a try that was cut short it is what had run until then: its work is at least that.
     pub attained_us: f64,
+    /// The same by either form, to find out which one fits ([`crate::live::Ticket::finish`]).
+    pub attained: Attained,
     /// Status sent by the producer; 0: none.
     pub status: u16,
     /// Size of the response's body as the producer sent it, bytes; `None` when it was cut short.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::settings::choice::{ChoiceSettings, Endpoint};
 use foretide_predictor::forecast::calendar::ScheduledEvent;
+use foretide_steering::score::Form;
 use serde::{Deserialize, Serialize};
 
 pub mod choice;
@@ -164,6 +165,8 @@ pub struct PoolSettings {
     pub scaling: ScalingSettings,
     /// Requests one instance works on at full speed at the same time (its cores or workers).
     pub concurrency: u32,
+    /// How its instances work on several requests, and who gives way.
+    pub serving: ServingSettings,
     /// Gateway mode: requests wait here and go to the first instance with a free slot; `None`: they wait at the instances.
     pub queue: Option<QueueSettings>,
     /// Work ramp of a new instance from a tenth of its share to all of it.
@@ -178,6 +181,16 @@ pub struct PoolSettings {
     pub upstream: UpstreamSettings,
     /// A request that took longer is over its objective.
     pub objective: Duration,
+}
+
+/// How a pool's instances work on several requests at once, and who gives way when they do.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ServingSettings {
+    /// As the operator says; `None`: found out.
+    pub form: Option<Form>,
+    /// How much heavy requests avoid lighter ones under processor sharing, 0 to 10: 0 makes the mean latency smallest,
+    /// more lowers the slowdown of light requests at the price of the tail of heavy ones.
+    pub heavy_yields: f32,
 }
 
 /// Where requests wait while all slots of a pool are taken.

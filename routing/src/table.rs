@@ -10,6 +10,7 @@ use foretide_predictor::cost::table::KeyTable;
 use foretide_predictor::id::{InstanceId, PoolId};
 use foretide_predictor::peers::PeerTable;
 use foretide_predictor::time::Timestamp;
+use foretide_steering::score::Form;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ pub struct PoolTable {
     pub name: Arc<str>,
     /// Settings of this generation.
     pub settings: Arc<PoolSettings>,
+    /// How its instances serve: as configured, or as found out.
+    pub form: Form,
     /// Instances that may get requests, in order of id; empty: 503. Unhealthy and ejected ones are left out, unless
     /// the pool panics.
     pub instances: Vec<InstanceEntry>,

@@ -34,7 +34,7 @@ fn ask(table: &RoutingTable, attempt: Attempt<'_>) -> Option<(Decision, Ticket)>
 fn publish(table: &mut RoutingTable, weights: TierWeights, change: impl FnOnce(&mut [InstanceEntry])) {
     let pool = &mut table.pools[0];
     change(&mut pool.instances);
-    pool.selector = Selector::new(&pool.settings, &pool.instances, weights, Some(&pool.selector));
+    pool.selector = Selector::new(&pool.settings, pool.form, &pool.instances, weights, Some(&pool.selector));
 }
 
 fn change(table: &mut RoutingTable, change: impl FnOnce(&mut [InstanceEntry])) {
@@ -320,7 +320,7 @@ fn tickets_of_many_threads_end_at_exactly_nothing() {
                     held.push(ask(table, attempt).unwrap().1);
                     if held.len() > 20 {
                         let attained = held.swap_remove((mix(number) % 20) as usize).finish(now);
-                        assert!(attained >= 0.0);
+                        assert!(attained.sharing_us >= 0.0 && attained.in_turn_us >= 0.0);
                     }
                 }
             });

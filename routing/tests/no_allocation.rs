@@ -45,7 +45,7 @@ fn extract_predict_decide_and_finish_allocate_nothing() {
                 let (first, dropped) = one(&table, head, &[], number as u64);
                 let (second, finished) = one(&table, head, &tried, number as u64);
                 drop(dropped);
-                assert!(finished.finish(BUILT_AT.plus(Duration::from_secs(1))) >= 0.0);
+                assert!(finished.finish(BUILT_AT.plus(Duration::from_secs(1))).sharing_us >= 0.0);
                 let best = if policy == Policy::Predictive { Reason::Predicted } else { Reason::Policy };
                 reasons = [reasons[0] | (first == best), reasons[1] | (second == Reason::Retry)];
             }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use foretide_routing::settings::{
     Policy, PoolSettings, ProcessManager, QueueSettings, ScalingMode, ScalingRule, ScalingSettings,
+    ServingSettings,
 };
+use foretide_steering::score::Form;
 
 use super::{choice, endpoint, upstream};
 use crate::document::{Says, Section};
@@ -24,6 +26,13 @@ pub(crate) const POLICIES: [(&str, Policy); 8] = [
     ("peak-ewma", Policy::PeakEwma),
     ("ketama", Policy::Ketama),
     ("maglev", Policy::Maglev),
+];
+
+/// How instances serve; found out where it is not said.
+const SERVES: [(&str, Option<Form>); 3] = [
+    ("auto", None),
+    ("processor-sharing", Some(Form::ProcessorSharing)),
+    ("worker-pool", Some(Form::WorkerPool)),
 ];
 
 pub(crate) const RULES: [(&str, ScalingRule); 2] =
@@ -74,6 +83,11 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
         scaling,
         // A small server's cores: too few would spread work needlessly, too many would pile it up. It is learned.
         concurrency: section.item("concurrency").and_then(|item| item.count(1..=100_000)).unwrap_or(4),
+        serving: ServingSettings {
+            form: section.item("serves").and_then(|item| item.choice(&SERVES)).flatten(),
+            heavy_yields: section.item("heavy_yields").and_then(|item| item.number(0.0..=10.0)).unwrap_or(0.0)
+                as f32,
+        },
         queue: queue(&section.section("queue")),
         slow_start: duration("slow_start", Duration::ZERO..=HOUR).unwrap_or(10 * SECOND),
         objective: duration("objective", MS..=HOUR).unwrap_or(SECOND),

@@ -11,7 +11,7 @@ use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::decide::{self, Attempt, Decision};
 use foretide_routing::extract::RequestFacts;
-use foretide_routing::live::Ticket;
+use foretide_routing::live::{Attained, Ticket};
 use foretide_routing::observe::{Observation, Outcome as Ending, Reported};
 use foretide_routing::settings::RoutingSettings;
 use foretide_routing::table::RoutingTable;
@@ -295,12 +295,12 @@ impl<'w> Sim<'w> {
         let finished_at = self.now.plus(self.world.network_delay);
         let held = &mut self.jobs[job];
         let Some(ticket) = held.ticket.take() else { return };
-        let attained_us = ticket.finish(self.now);
+        let attained = ticket.finish(self.now);
         let latency_ms = finished_at.since(held.arrival.at).as_secs_f64() * 1e3;
         let pool = &self.world.settings.pools[held.arrival.facts.pool.index()];
         self.latencies.finished(latency_ms, pool.objective.as_secs_f64() * 1e3);
         self.unfinished -= 1;
-        self.observe(job, Ending::Ok, attained_us, 200, false);
+        self.observe(job, Ending::Ok, attained, 200, false);
     }
 
     fn broken(&mut self, job: usize) {
@@ -309,7 +309,7 @@ impl<'w> Sim<'w> {
         tried.push(self.jobs[job].decision.instance);
         let attempts = self.world.settings.pools[arrival.facts.pool.index()].retry.attempts as usize;
         let again = tried.len() < attempts;
-        self.observe(job, Ending::ProducerUnreachable, 0.0, 0, again);
+        self.observe(job, Ending::ProducerUnreachable, Attained::default(), 0, again);
         if again {
             self.dispatch(arrival, tried);
         } else {
@@ -317,9 +317,11 @@ impl<'w> Sim<'w> {
         }
     }
 
-    fn observe(&mut self, job: usize, outcome: Ending, attained_us: f64, status: u16, retried: bool) {
+    fn observe(&mut self, job: usize, outcome: Ending, attained: Attained, status: u16, retried: bool) {
         let held = &self.jobs[job];
         let upstream_us = self.now.since(held.sent_at).as_micros() as u64;
+        let pool = self.controller.table().pools.get(held.arrival.facts.pool.index());
+        let form = pool.map(|pool| pool.form).unwrap_or_default();
         let observation = Observation {
             arrived_at: held.arrival.at,
             finished_at: self.now,
@@ -327,7 +329,8 @@ impl<'w> Sim<'w> {
             query: held.arrival.facts.query,
             decision: held.decision,
             upstream_us,
-            attained_us,
+            attained_us: attained.by(form),
+            attained,
             status,
             response_bytes: None,
             reported: Reported::default(),

@@ -10,6 +10,7 @@ use std::fmt::Write;
 
 use foretide_control::report::{InstanceReport, PoolReport, StatusReport};
 use foretide_routing::table::InstanceState;
+use foretide_steering::score::Form;
 
 use super::metrics::word;
 
@@ -36,6 +37,7 @@ pub(super) fn write(report: &StatusReport, out: &mut String) {
     }
     forecasts(report, out);
     fleets(report, out);
+    forms(report, out);
     let mut generation =
         Family::new(out, "foretide_table_generation", "Generation of the routing table in service.");
     generation.sample(&[], report.generation as f64);
@@ -138,6 +140,17 @@ fn fleets(report: &StatusReport, out: &mut String) {
         let mut family = Family::new(out, family, help);
         for pool in &report.pools {
             family.sample(&[("pool", &pool.name)], value(pool));
+        }
+    }
+}
+
+fn forms(report: &StatusReport, out: &mut String) {
+    let help = "1 for the form in which a pool's instances serve several requests at once, else 0.";
+    let mut family = Family::new(out, "foretide_pool_form", help);
+    for pool in &report.pools {
+        for form in [Form::ProcessorSharing, Form::WorkerPool].map(Form::name) {
+            let labels = [("pool", &*pool.name), ("form", form)];
+            family.sample(&labels, f64::from(u8::from(pool.serves.form == form)));
         }
     }
 }

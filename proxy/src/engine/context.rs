@@ -12,7 +12,7 @@ use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::extract::RequestFacts;
-use foretide_routing::live::Ticket;
+use foretide_routing::live::{Attained, Ticket};
 use foretide_routing::observe::{Observation, Outcome, Reported};
 use foretide_routing::settings::UpstreamSettings;
 use foretide_routing::table::{PoolTable, RoutingTable};
@@ -83,7 +83,7 @@ struct Try {
 #[derive(Clone, Copy)]
 struct Done {
     at: Timestamp,
-    attained_us: f64,
+    attained: Attained,
 }
 
 /// What the forwarding half needs to know of a choice.
@@ -315,7 +315,7 @@ impl RequestContext {
         if let Some(current) = self.current()
             && let Some(ticket) = current.ticket.take()
         {
-            current.done = Some(Done { at, attained_us: ticket.finish(at) });
+            current.done = Some(Done { at, attained: ticket.finish(at) });
             self.leave();
         }
     }
@@ -377,13 +377,15 @@ impl RequestContext {
         let complete = matches!(outcome, Outcome::Ok | Outcome::ProducerError);
         let done = match (current.done, current.ticket.take()) {
             (Some(done), _) => done,
-            (None, Some(ticket)) if complete => Done { at: now, attained_us: ticket.finish(now) },
+            (None, Some(ticket)) if complete => Done { at: now, attained: ticket.finish(now) },
             // Cut short, but the instance had it until now: so much it has cost at least.
-            (None, Some(ticket)) if current.sent => Done { at: now, attained_us: ticket.cut_short(now) },
-            _ => Done { at: now, attained_us: 0.0 },
+            (None, Some(ticket)) if current.sent => Done { at: now, attained: ticket.cut_short(now) },
+            _ => Done { at: now, attained: Attained::default() },
         };
         // How long a tunnel stayed open is no cost.
-        let attained_us = if current.status == 101 { 0.0 } else { done.attained_us };
+        let attained = if current.status == 101 { Attained::default() } else { done.attained };
+        let form = pool_of(routed).map(|pool| pool.form).unwrap_or_default();
+        let attained_us = attained.by(form);
         let measured_us = if complete { attained_us } else { 0.0 };
         let upstream_us = done.at.since(current.sent_at).as_micros() as u64;
         self.shared.ring.push(Observation {
@@ -394,6 +396,7 @@ impl RequestContext {
             decision: current.decision,
             upstream_us,
             attained_us,
+            attained,
             status: current.status,
             response_bytes: current.done.map(|_| current.response_bytes),
             reported: current.reported,

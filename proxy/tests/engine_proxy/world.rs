@@ -24,9 +24,11 @@ use foretide_routing::retry::RetryBudget;
 use foretide_routing::select::Selector;
 use foretide_routing::settings::{
     EjectionSettings, HealthSettings, LearningSettings, Policy, PoolSettings, RetrySettings, RouteMatch,
-    RouteSettings, RoutingSettings, ScalingMode, ScalingRule, ScalingSettings, UpstreamSettings,
+    RouteSettings, RoutingSettings, ScalingMode, ScalingRule, ScalingSettings, ServingSettings,
+    UpstreamSettings,
 };
 use foretide_routing::table::{InstanceEntry, PoolTable, RoutingTable};
+use foretide_steering::score::Form;
 use tokio::sync::watch;
 
 /// No test waits longer for anything.
@@ -188,6 +190,7 @@ fn pool(name: &str) -> PoolSettings {
             drain_timeout: long,
         },
         concurrency: 4,
+        serving: ServingSettings::default(),
         queue: None,
         slow_start: Duration::ZERO,
         health: HealthSettings {
@@ -274,7 +277,8 @@ fn pool_table(at: usize, settings: &PoolSettings, instances: Vec<InstanceEntry>)
         id: PoolId(at as u16),
         name: settings.name.as_str().into(),
         settings: Arc::new(settings.clone()),
-        selector: Selector::new(settings, &instances, TierWeights::START, None),
+        form: Form::default(),
+        selector: Selector::new(settings, Form::default(), &instances, TierWeights::START, None),
         instances,
         retry_budget: Arc::new(RetryBudget::new(settings.retry)),
         panic: false,

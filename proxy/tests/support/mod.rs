@@ -2,8 +2,8 @@
 
 use foretide_control::plan::{Action, PlanReason, PlanReport};
 use foretide_control::report::{
-    InstanceReport, ModelReport, PastForecast, PoolReport, RoutingDecisionReport, ScalingDecisionReport,
-    StatusReport,
+    FormReport, InstanceReport, ModelReport, PastForecast, PoolReport, RoutingDecisionReport,
+    ScalingDecisionReport, StatusReport,
 };
 use foretide_predictor::blend::{LoadScore, TierLoads, TierSkills, TierWeights};
 use foretide_predictor::cost::model::ModelCard;
@@ -70,6 +70,7 @@ fn pool(s: u64) -> PoolReport {
         horizons: vec![5, 15, 30],
         coverage: Some(0.913),
         panic: false,
+        serves: FormReport { form: "processor-sharing", because: "found out", seen: 812, ratio: Some(3.1) },
         forecast_error: None,
     }
 }
@@ -187,6 +188,7 @@ fn routing_decision(id: u64) -> RoutingDecisionReport {
         consumer: format!("{:016x}", (id % 9 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)),
         instance: InstanceId(id as u32 % 4),
         reason: if id.is_multiple_of(17) { Reason::NoModel } else { Reason::Predicted },
+        serves: "processor-sharing",
         predicted: CostEstimate {
             work_us: Estimate::new(mean, mean * 0.7, mean * 1.5).unwrap(),
             class,

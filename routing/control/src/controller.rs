@@ -27,7 +27,7 @@ use foretide_routing::extract::CompiledRoutes;
 use foretide_routing::observe::{Observation, Outcome};
 use foretide_routing::settings::RoutingSettings;
 use foretide_routing::table::RoutingTable;
-use foretide_steering::{score::Form, speed};
+use foretide_steering::score::Form;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,7 +184,7 @@ impl Controller {
             settings: &self.settings,
             peers: &self.learning.peers,
             weights: self.weights,
-            temper: speed::temper(Form::ProcessorSharing, self.learning.cost_card.skill()),
+            skill: self.learning.cost_card.skill(),
             frozen: self.frozen,
         };
         self.pools[index].tend(around, &mut self.out);
@@ -250,12 +250,17 @@ impl Controller {
         }
         let mut lesson = Default::default();
         let mut ejected = false;
+        let mut form = Form::default();
         // Its pool is found by instance: pool numbers change with the settings, instance numbers never.
         let position = self.pools.iter().position(|pool| pool.instances.contains_key(&id));
         if let Some(pool) = position.map(|position| &mut self.pools[position]) {
             if seen.outcome != Outcome::ClientGone {
                 ejected = pool.tried(id, failed, now);
             }
+            if seen.outcome == Outcome::Ok && !seen.retried {
+                self.out.dirty |= pool.served(&seen);
+            }
+            form = pool.form();
             let reports_cost = pool.settings.upstream.cost_from.is_some();
             if let Some(instance) = pool.instances.get_mut(&id) {
                 instance.reported(seen.reported.utilisation, seen.finished_at);
@@ -276,7 +281,7 @@ impl Controller {
         let route = self.route_names.get(seen.query.route.index());
         let route = route.cloned().unwrap_or_else(|| Arc::from("gone"));
         let actual = lesson.work_us.map(|work_us| (work_us, self.learning.costs.class_of(work_us)));
-        self.out.log.routed(RoutingEntry { seen, route, pool, actual });
+        self.out.log.routed(RoutingEntry { seen, route, pool, form, actual });
     }
 
     fn probed(&mut self, id: InstanceId, healthy: bool) {

@@ -4,6 +4,7 @@ use foretide_predictor::cost::model::Explanation;
 use foretide_predictor::cost::query::{ABSENT, CostClass, CostQuery};
 use foretide_routing::decide::Reason;
 use foretide_routing::observe::Observation;
+use foretide_steering::score::Form;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub(crate) struct RoutingEntry {
     pub(crate) route: Arc<str>,
     /// Pool by name.
     pub(crate) pool: Arc<str>,
+    /// How the pool serves.
+    pub(crate) form: Form,
     /// Measured work at speed 1, microseconds, and its class.
     pub(crate) actual: Option<(f64, CostClass)>,
 }
@@ -108,6 +111,7 @@ impl RoutingEntry {
             consumer: format!("{:016x}", seen.query.consumer_key),
             instance: decision.instance,
             reason: decision.reason,
+            serves: self.form.name(),
             predicted: decision.prediction.estimate,
             actual_class: self.actual.map(|(_, class)| class),
             actual_work_us: self.actual.map(|(work_us, _)| work_us),

@@ -6,14 +6,18 @@ use crate::instance::{DrainStep, Instance, Life};
 use crate::io::{Effect, LoadSample, SeriesKey};
 use crate::meter::{Arrived, ClosedStep, Steps, Window};
 use crate::outbox::Outbox;
+use crate::report::FormReport;
 use crate::scaling::Scaler;
 use crate::track::{FitPlan, Track, highest, steps_in};
 use foretide_predictor::blend::TierWeights;
 use foretide_predictor::id::{InstanceId, PoolId};
 use foretide_predictor::peers::PeerTable;
 use foretide_predictor::time::Timestamp;
+use foretide_routing::observe::Observation;
 use foretide_routing::retry::RetryBudget;
 use foretide_routing::settings::{LearningSettings, PoolSettings, RoutingSettings};
+use foretide_steering::score::Form;
+use foretide_steering::serving::Serving;
 use foretide_steering::speed::{self, Speed};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,8 +39,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) settings: &'a RoutingSettings,
     pub(crate) peers: &'a PeerTable,
     pub(crate) weights: TierWeights,
-    /// Weight of measured speed in the score.
-    pub(crate) temper: f32,
+    /// What predictions of cost are worth; it decides how much measured speed counts.
+    pub(crate) skill: Option<f64>,
     /// No more starts and stops.
     pub(crate) frozen: bool,
 }
@@ -55,6 +59,8 @@ pub(crate) struct Pool {
     pub(crate) panic: bool,
     /// Taken out of the configuration: lives until its last instance has gone.
     pub(crate) retired: bool,
+    /// How its instances serve, as their answers show.
+    serving: Serving,
     steps: Steps,
     collected_at: Timestamp,
     score_due: Timestamp,
@@ -83,6 +89,7 @@ impl Pool {
             retry_budget: Arc::new(RetryBudget::new(settings.retry)),
             panic: false,
             retired: false,
+            serving: Serving::assuming(assumed(settings)),
             steps: Steps::new(learning.step),
             collected_at: now,
             score_due: now,
@@ -179,6 +186,46 @@ impl Pool {
         wanted && self.eject_within_cap(id, now)
     }
 
+    /// How its instances serve: as the operator says, or as was found out.
+    pub(crate) fn form(&self) -> Form {
+        self.settings.serving.form.unwrap_or_else(|| self.serving.form())
+    }
+
+    /// A try ended in order; true: it showed that the instances serve otherwise than was thought.
+    pub(crate) fn served(&mut self, seen: &Observation) -> bool {
+        let speed = self.instances.get(&seen.decision.instance).map_or(0.0, |instance| instance.speed.rho());
+        let expected_us = seen.decision.prediction.estimate.work_us.mean() * speed.exp();
+        self.serving.observe(seen.attained.sharing_us, seen.attained.in_turn_us, expected_us)
+            && self.settings.serving.form.is_none()
+    }
+
+    /// In words and numbers, for people.
+    pub(crate) fn form_report(&self) -> FormReport {
+        let because = match (self.settings.serving.form, self.serving.is_found()) {
+            (Some(_), _) => "as configured",
+            (None, true) => "found out",
+            (None, false) if self.settings.queue.is_some() => {
+                "assumed: behind a queue nobody waits at an instance"
+            }
+            (None, false) => "assumed: too few requests have waited at an instance",
+        };
+        FormReport {
+            form: self.form().name(),
+            because,
+            seen: self.serving.seen(),
+            ratio: self.serving.ratio(),
+        }
+    }
+
+    /// New settings for the same pool. What was found out stays, unless it is about another number of workers.
+    pub(crate) fn renew_settings(&mut self, settings: &PoolSettings) {
+        let old = &self.settings;
+        if (old.concurrency, old.queue.is_some()) != (settings.concurrency, settings.queue.is_some()) {
+            self.serving = Serving::assuming(assumed(settings));
+        }
+        self.settings = Arc::new(settings.clone());
+    }
+
     fn eject_within_cap(&mut self, id: InstanceId, now: Timestamp) -> bool {
         let settings = &self.settings.ejection;
         let warm = self.instances.values().filter(|one| one.is_warm());
@@ -232,8 +279,9 @@ impl Pool {
             speeds.push(&mut instance.speed);
         }
         speed::centre(&mut speeds);
+        let temper = speed::temper(self.form(), around.skill);
         for instance in self.instances.values() {
-            instance.live.set_speed_residual(instance.speed.rho() as f32, around.temper);
+            instance.live.set_speed_residual(instance.speed.rho() as f32, temper);
         }
     }
 
@@ -290,6 +338,11 @@ impl Pool {
         let starting = |one: &&Instance| matches!(one.life, Life::Cold | Life::Warming);
         self.instances.values().filter(starting).count() as u32
     }
+}
+
+/// Before anything is known. A queue is for worker pools, and harmless where it is not one.
+fn assumed(settings: &PoolSettings) -> Form {
+    if settings.queue.is_some() { Form::WorkerPool } else { Form::default() }
 }
 
 fn sample(pool: &str, instance: Option<&str>, step: ClosedStep) -> LoadSample {

@@ -57,8 +57,10 @@ fn pool_table(pool: &Pool, shared: &Shared<'_>, now: Timestamp) -> PoolTable {
         id: pool.id,
         name: Arc::clone(&pool.name),
         settings: Arc::clone(&pool.settings),
+        form: pool.form(),
         selector: Selector::new(
             &pool.settings,
+            pool.form(),
             &instances,
             shared.weights,
             previous.map(|table| &table.selector),

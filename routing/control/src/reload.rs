@@ -82,5 +82,5 @@ fn renew(pool: &mut Pool, settings: &PoolSettings, new: &RoutingSettings, now: T
         pool.instances.values_mut().filter(|one| one.managed).for_each(|one| one.drain(now));
     }
     pool.scaler.plan_now(now);
-    pool.settings = Arc::new(settings.clone());
+    pool.renew_settings(settings);
 }

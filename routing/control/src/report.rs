@@ -67,8 +67,25 @@ pub struct PoolReport {
     pub coverage: Option<f64>,
     /// Whether too few are healthy.
     pub panic: bool,
+    /// How its instances serve.
+    pub serves: FormReport,
     /// Why the last forecast could not be made.
     pub forecast_error: Option<String>,
+}
+
+/// How a pool's instances serve several requests at once, and how that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FormReport {
+    /// `processor-sharing` or `worker-pool`: decides the score and what is taken off a latency as waiting.
+    pub form: &'static str,
+    /// How that is known.
+    pub because: &'static str,
+    /// Requests that waited at an instance, of which the forms say different things.
+    pub seen: u64,
+    /// Variance of measured against expected work in order of arrival, over that under processor sharing: below 1 speaks
+    /// for a worker pool. Absent until enough requests have waited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ratio: Option<f64>,
 }
 
 /// What had been forecast for a step that is over.
@@ -154,6 +171,8 @@ pub struct RoutingDecisionReport {
     pub instance: InstanceId,
     /// Why.
     pub reason: Reason,
+    /// How the pool's instances serve, as the score took it.
+    pub serves: &'static str,
     /// Predicted cost.
     pub predicted: CostEstimate,
     /// Class of the measured cost.

@@ -74,6 +74,7 @@ fn pool_report(pool: &Pool, settings: &RoutingSettings, now: Timestamp) -> PoolR
         horizons: settings.learning.horizons.clone(),
         coverage: pool.track.card.coverage(),
         panic: pool.panic,
+        serves: pool.form_report(),
         forecast_error: pool.track.error.clone(),
     }
 }

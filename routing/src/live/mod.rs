@@ -1,8 +1,9 @@
 //! Counters of one instance that every request touches: plain atomics, never a lock.
 //!
-//! Three things are kept. *What is in flight*, as 16 log2 buckets of predicted work, so that the interference
+//! Four things are kept. *What is in flight*, as 16 log2 buckets of predicted work, so that the interference
 //! `Σ min(r_i, x)` with a request of work `x` costs at most 17 loads instead of a walk over all requests. *A service clock*
-//! ([`clock`]), which tells how much service a request really got while it shared the instance. *Peak latency*
+//! ([`clock`]), which tells how much service a request really got while it shared the instance, and the times of
+//! the last ends ([`turns`]), which tell when it began where the instance serves in order of arrival. *Peak latency*
 //! ([`latency`]), for the policy of that name.
 //!
 //! Count and work of a bucket share one 64-bit word: one atomic addition takes a request on, one subtraction takes it
@@ -14,19 +15,23 @@
 
 pub mod clock;
 pub mod latency;
+pub mod turns;
 
 use crate::live::clock::ServiceClock;
 use crate::live::latency::PeakLatency;
+use crate::live::turns::Turns;
 use foretide_predictor::time::Timestamp;
 use foretide_steering::buckets::{self, BUCKETS, Newcomer, bucket_of, whole_us};
+use foretide_steering::score::{Form, yielding_us};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// Largest speed residual believed: a factor of 4.5 either way.
 const MOST_RESIDUAL: f32 = 1.5;
 
 /// Live load of one instance; outlives generations of the table. Two instances share no cache line; the order of the
-/// fields is that of their use: a scan reads the first line, and the other two only where requests wait.
+/// fields is that of their use: a scan reads the first line, and the next two only where requests wait.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct LiveLoad {
@@ -35,7 +40,10 @@ pub struct LiveLoad {
     clock: ServiceClock,
     taken: Packed,
     latency: PeakLatency,
+    /// Requests that have ended, or were given up.
+    ended: AtomicU64,
     buckets: Buckets,
+    turns: Turns,
 }
 
 /// In cache lines of their own.
@@ -114,6 +122,11 @@ impl LiveLoad {
         newcomer.interference_us(&self.buckets.0, Packed::word, || self.total.read().0)
     }
 
+    /// What lighter requests in flight add for a heavy one that yields, see [`yielding_us`], microseconds per unit.
+    pub fn lighter_us(&self, newcomer: Newcomer) -> f32 {
+        yielding_us(newcomer, |bucket| self.buckets.0[bucket].read().1 as f32)
+    }
+
     /// Speed residual: EWMA of ln(observed / predicted work), 0 before 50 samples, within ±1.5. Written by control.
     pub fn speed_residual(&self) -> f32 {
         f32::from_bits(self.speed.residual.load(Relaxed))
@@ -155,6 +168,25 @@ impl LiveLoad {
     }
 }
 
+/// Service a try got, waiting taken off, microseconds at the instance's own speed, by how the instance serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Attained {
+    /// If all requests in flight share it: the integral of min(1, k / n(t)) over the stay.
+    pub sharing_us: f64,
+    /// If it serves in order of arrival: the stay from the moment when a worker was free; 0 where none can have been.
+    pub in_turn_us: f64,
+}
+
+impl Attained {
+    /// By the form that the pool has.
+    pub fn by(&self, form: Form) -> f64 {
+        match form {
+            Form::ProcessorSharing => self.sharing_us,
+            Form::WorkerPool => self.in_turn_us,
+        }
+    }
+}
+
 /// Holds a request's predicted work on an instance; dropping it takes the work off, on every path.
 #[derive(Debug)]
 #[must_use = "a dropped ticket takes the request's work off again"]
@@ -164,38 +196,55 @@ pub struct Ticket {
     concurrency: u32,
     taken_at: Timestamp,
     served_at_start: u64,
+    /// The end at which it begins, in order of arrival.
+    turn: u64,
 }
 
 impl Ticket {
     /// Takes the work on. `concurrency`: requests the instance serves at full speed at once.
     pub fn take(live: &Arc<LiveLoad>, work_us: f64, concurrency: u32, now: Timestamp) -> Self {
         let work_us = whole_us(work_us);
-        let served_at_start = live.clock.advance(now, live.total.read().0, concurrency);
+        let found = live.total.read().0;
+        let served_at_start = live.clock.advance(now, found, concurrency);
+        let turn = turns::turn(live.ended.load(Relaxed), found, concurrency);
         live.total.add(work_us);
         live.buckets.0[bucket_of(work_us)].add(work_us);
         live.taken.add(work_us);
-        Self { live: Arc::clone(live), work_us, concurrency, taken_at: now, served_at_start }
+        Self { live: Arc::clone(live), work_us, concurrency, taken_at: now, served_at_start, turn }
     }
 
-    /// Ends the request in good order and returns its measured work in microseconds *with waiting taken off*: the
-    /// service it attained under processor sharing, i.e. the integral of min(1, k / n(t)) over its stay, at the
-    /// instance's own speed. Its whole stay goes into the peak latency. A ticket that is only dropped leaves that alone:
+    /// Ends the request in good order and returns its measured work *with waiting taken off*. Its whole stay goes into the peak latency. A ticket that is only dropped leaves that alone:
     /// an instance that refuses connections at once must not look fast.
-    pub fn finish(self, now: Timestamp) -> f64 {
+    pub fn finish(self, now: Timestamp) -> Attained {
         self.live.observe_latency(now.since(self.taken_at).as_micros() as f64, now);
         self.cut_short(now)
     }
 
     /// Ends a request that did not come to its end (given up, failed, timed out) and returns the service it had attained
-    /// until now, microseconds as [`Ticket::finish`] has them: its work is at least that. Says nothing about latency.
-    pub fn cut_short(self, now: Timestamp) -> f64 {
+    /// until now, as [`Ticket::finish`] has it: its work is at least that. Says nothing about latency.
+    pub fn cut_short(self, now: Timestamp) -> Attained {
         let served = self.live.clock.advance(now, self.live.total.read().0, self.concurrency);
-        clock::between_us(self.served_at_start, served)
+        Attained {
+            sharing_us: clock::between_us(self.served_at_start, served),
+            in_turn_us: self.in_turn(now).as_micros() as f64,
+        }
+    }
+
+    /// How long it has had a worker, if they serve in order of arrival.
+    fn in_turn(&self, now: Timestamp) -> Duration {
+        let begun = match self.turn {
+            0 => Some(self.taken_at),
+            turn => self.live.turns.when(turn, self.live.ended.load(Relaxed)),
+        };
+        // Its turn has not come: it cannot have begun.
+        begun.map_or(Duration::ZERO, |begun| now.since(begun.max(self.taken_at)))
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        let number = self.live.ended.fetch_add(1, Relaxed) + 1;
+        self.live.turns.ended(number, self.live.clock.last());
         self.live.total.remove(self.work_us);
         self.live.buckets.0[bucket_of(self.work_us)].remove(self.work_us);
     }
@@ -229,16 +278,16 @@ mod tests {
         let first = Ticket::take(&live, 5.0, 1, at(100));
         let second = Ticket::take(&live, 5.0, 1, at(110));
         // Alone for 10, then at half speed for 20.
-        assert_eq!(first.finish(at(130)), 20.0);
+        assert_eq!(first.finish(at(130)).sharing_us, 20.0);
         // At half speed for 20, then alone for 20.
-        assert_eq!(second.finish(at(150)), 30.0);
+        assert_eq!(second.finish(at(150)).sharing_us, 30.0);
         assert_eq!(live.peak_latency_us(at(150)), 40.0, "the longer of 30 and 40 µs");
         let broken = Ticket::take(&live, 5.0, 1, at(160));
-        assert_eq!(broken.cut_short(at(167)), 7.0, "it has run so long");
+        assert_eq!(broken.cut_short(at(167)).sharing_us, 7.0, "it has run so long");
         assert_eq!(live.peak_latency_us(at(150)), 40.0, "a broken try has no latency");
         // Two slots: nobody waits.
         let pair = [Ticket::take(&live, 5.0, 2, at(200)), Ticket::take(&live, 5.0, 2, at(200))];
-        assert_eq!(pair.map(|ticket| ticket.finish(at(240))), [40.0, 40.0]);
+        assert_eq!(pair.map(|ticket| ticket.finish(at(240)).sharing_us), [40.0, 40.0]);
     }
 
     #[test]
@@ -268,7 +317,8 @@ mod tests {
                 if pick & 1 << 40 == 0 {
                     drop(ticket);
                 } else {
-                    prop_assert!(ticket.finish(at(pick >> 8)) >= 0.0);
+                    let attained = ticket.finish(at(pick >> 8));
+                    prop_assert!(attained.sharing_us >= 0.0 && attained.in_turn_us >= 0.0);
                 }
             }
             prop_assert_eq!(live.in_flight(), InFlight::default());

@@ -34,6 +34,7 @@ use crate::select::weighted::{Schedule, Turns};
 use crate::settings::{Policy, PoolSettings};
 use crate::table::InstanceEntry;
 use foretide_predictor::blend::TierWeights;
+use foretide_steering::score::Form;
 use std::sync::Arc;
 
 /// A policy with its prepared state. A schedule is there where the endpoints' weights differ.
@@ -58,11 +59,12 @@ pub enum Selector {
 }
 
 impl Selector {
-    /// Prepares a pool's policy for these instances. `previous` is the last generation's: a ring is kept while its members
+    /// Prepares a pool's policy for these instances, which serve in this form. `previous` is the last generation's: a ring is kept while its members
     /// are. Turns go on where the instances' own counters stand, so that a new generation every second does not always
     /// begin with the first instance.
     pub fn new(
         settings: &PoolSettings,
+        form: Form,
         instances: &[InstanceEntry],
         weights: TierWeights,
         previous: Option<&Self>,
@@ -74,7 +76,7 @@ impl Selector {
         };
         let schedule = || Schedule::unequal(instances, previous.and_then(Self::schedule));
         match settings.policy {
-            Policy::Predictive => Self::Predictive(Scan::new(instances, weights, settings.slow_start)),
+            Policy::Predictive => Self::Predictive(Scan::new(settings, form, instances, weights)),
             Policy::RoundRobin => Self::RoundRobin(turns(false)),
             Policy::Weighted => Self::Weighted(turns(true)),
             Policy::LeastRequest => Self::LeastRequest(schedule()),

@@ -6,7 +6,8 @@
 //! score = (L(x) + t1 · b · x) · exp(γ · rho) / warm · (1 + t3 · (peers − 1)) · (1 + t3 · excess) + penalty
 //! ```
 //!
-//! `L(x)` is the request's own time and what it does to others, see [`foretide_steering::score`]. `b` is tier 1's
+//! `L(x)` is the request's own time and what it does to others, in the form that fits how the pool's instances serve, see
+//! [`foretide_steering::score`]. `b` is tier 1's
 //! background load, `peers` and `excess` are tier 3's. `t1` and `t3` are the tiers' weights as a
 //! share of their starting weights, at most 1: a tier that predicts well counts fully, one whose weight has fallen to
 //! zero is gone, and with both gone the plain in-flight rule is left. Measured speed enters tempered, see
@@ -25,6 +26,7 @@ use crate::decide::CANDIDATES;
 use crate::live::{InFlight, LiveLoad};
 use crate::select::eligible::{Eligible, below};
 use crate::select::shortlist::{MOST_RANKED, Score, Shortlist};
+use crate::settings::PoolSettings;
 use crate::table::InstanceEntry;
 use foretide_predictor::blend::TierWeights;
 use foretide_predictor::hash::mix;
@@ -35,7 +37,6 @@ use foretide_steering::buckets::Newcomer;
 use foretide_steering::score::{Form, Terms};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 /// Up to here every instance is scored: about a microsecond.
 const FULL_SCAN: usize = 128;
@@ -54,6 +55,7 @@ pub struct Scan {
     /// From then on no instance is being ramped up.
     ramped_at: Timestamp,
     peer_weight: f32,
+    heavy_yields: f32,
     cursor: AtomicUsize,
     best: [AtomicUsize; CANDIDATES],
 }
@@ -69,7 +71,12 @@ struct Row {
 
 impl Scan {
     /// Prepares a generation's instances.
-    pub(crate) fn new(instances: &[InstanceEntry], weights: TierWeights, slow_start: Duration) -> Self {
+    pub(crate) fn new(
+        settings: &PoolSettings,
+        form: Form,
+        instances: &[InstanceEntry],
+        weights: TierWeights,
+    ) -> Self {
         let background_weight = relative(weights.baseline, TierWeights::START.baseline);
         let peer_weight = relative(weights.peers, TierWeights::START.peers);
         let row = |entry: &InstanceEntry| {
@@ -78,15 +85,16 @@ impl Scan {
             Row {
                 live: Arc::clone(&entry.live),
                 id: entry.id,
-                terms: Terms::new(Form::ProcessorSharing, entry.concurrency, own, excess),
+                terms: Terms::new(form, entry.concurrency, own, excess),
                 penalty_us: entry.penalty_us,
             }
         };
         let newest = instances.iter().map(|entry| entry.warm_since).max().unwrap_or(Timestamp::ZERO);
         Self {
             rows: instances.iter().take(MOST_RANKED).map(row).collect(),
-            ramped_at: newest.plus(slow_start),
+            ramped_at: newest.plus(settings.slow_start),
             peer_weight,
+            heavy_yields: settings.serving.heavy_yields,
             cursor: AtomicUsize::new(0),
             best: Default::default(),
         }
@@ -155,6 +163,7 @@ pub(crate) struct Scorer<'a> {
     peers: &'a PeerTable,
     notes: Notes,
     peer_weight: f32,
+    heavy_yields: f32,
 }
 
 impl<'a> Scorer<'a> {
@@ -167,6 +176,7 @@ impl<'a> Scorer<'a> {
             peers,
             notes: peers.notes(consumer_key),
             peer_weight: scan.peer_weight,
+            heavy_yields: scan.heavy_yields,
         }
     }
 
@@ -174,7 +184,14 @@ impl<'a> Scorer<'a> {
     #[inline(always)]
     fn score(&self, row: &Row, spared: f32) -> Score {
         let InFlight { requests, work_us } = row.live.in_flight();
-        let interference_us = || row.live.interference_us(self.newcomer);
+        let interference_us = || {
+            let interference_us = row.live.interference_us(self.newcomer);
+            if self.heavy_yields > 0.0 {
+                interference_us + self.heavy_yields * row.live.lighter_us(self.newcomer)
+            } else {
+                interference_us
+            }
+        };
         let cost_us = row.terms.cost_us(self.work_us, requests as f32, || work_us as f32, interference_us);
         let mut factor = row.live.slowness() * spared;
         if self.notes.mention(row.id) {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`buckets`] | how work in flight is kept, and what it means to a newcomer |
 //! | [`score`] | what a request costs on an instance, under processor sharing and in a worker pool |
+//! | [`serving`] | which of the two fits a pool |
 //! | [`speed`] | how fast an instance is, and how far that is believed |
 //! | [`sight`] | what *others* have in flight there, and how that ages |
 //! | [`wire`] | how an instance says so in a response header |
@@ -22,6 +23,7 @@ pub mod gate;
 pub mod prequal;
 pub mod queue;
 pub mod score;
+pub mod serving;
 pub mod sight;
 pub mod speed;
 pub mod wire;

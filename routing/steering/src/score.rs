@@ -100,6 +100,14 @@ impl Terms {
 }
 
 impl Form {
+    /// As the configuration spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ProcessorSharing => "processor-sharing",
+            Self::WorkerPool => "worker-pool",
+        }
+    }
+
     /// How long the newcomer itself is expected to take, microseconds, on an instance of average speed. Without what it
     /// does to others: to be compared with deadlines and with what was measured, not to choose by.
     pub fn latency_us(self, work_us: f32, ahead: &Ahead, slots: f32) -> f32 {

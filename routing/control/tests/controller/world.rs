@@ -84,6 +84,7 @@ pub(crate) fn pool(name: &str) -> PoolSettings {
             drain_timeout: Duration::from_secs(5),
         },
         concurrency: 1,
+        serving: ServingSettings::default(),
         queue: None,
         slow_start: Duration::ZERO,
         health: HealthSettings {
@@ -293,7 +294,7 @@ impl World {
     fn finish(&mut self, one: UnderWay) {
         self.served += 1;
         let ended = one.outcome == Outcome::Ok;
-        let attained_us = if ended { one.ticket.finish(self.now) } else { one.ticket.cut_short(self.now) };
+        let attained = if ended { one.ticket.finish(self.now) } else { one.ticket.cut_short(self.now) };
         let seen = Observation {
             arrived_at: one.arrived,
             finished_at: self.now,
@@ -301,7 +302,12 @@ impl World {
             query: one.query,
             decision: one.decision,
             upstream_us: self.now.since(one.arrived).as_micros() as u64,
-            attained_us: if one.outcome == Outcome::ProducerError { 0.0 } else { attained_us },
+            attained_us: if one.outcome == Outcome::ProducerError {
+                0.0
+            } else {
+                attained.by(self.table.pools[0].form)
+            },
+            attained,
             status: if ended { 200 } else { 500 },
             response_bytes: None,
             reported: self.reported,
