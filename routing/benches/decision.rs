@@ -17,7 +17,7 @@ use foretide_predictor::time::Timestamp;
 use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::extract::head::PlainHead;
-use foretide_routing::live::Ticket;
+use foretide_routing::live::{Attained, Ticket};
 use foretide_routing::settings::Policy;
 use foretide_routing::table::RoutingTable;
 use std::hint::black_box;
@@ -137,7 +137,7 @@ fn peers(table: &RoutingTable, heads: &[PlainHead]) -> PeerTable {
 }
 
 #[inline(never)]
-fn finish(ticket: Ticket, number: u64) -> f64 {
+fn finish(ticket: Ticket, number: u64) -> Attained {
     ticket.finish(at(number + 1))
 }
 

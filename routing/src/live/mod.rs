@@ -291,6 +291,25 @@ mod tests {
     }
 
     #[test]
+    fn in_order_of_arrival_service_begins_when_a_worker_is_free() {
+        let live = Arc::new(LiveLoad::default());
+        let [first, second, third] = [100, 110, 120].map(|us| Ticket::take(&live, 5.0, 1, at(us)));
+        assert_eq!(first.finish(at(130)).in_turn_us, 30.0);
+        assert_eq!(second.finish(at(137)).in_turn_us, 7.0, "from the first one's end");
+        let overtaken = Ticket::take(&live, 5.0, 1, at(140));
+        let early = Ticket::take(&live, 5.0, 1, at(141));
+        assert_eq!(early.cut_short(at(145)).in_turn_us, 0.0, "two were ahead, and none has ended");
+        assert_eq!(third.finish(at(150)).in_turn_us, 13.0);
+        assert_eq!(overtaken.finish(at(152)).in_turn_us, 7.0, "who gave up is taken for an end");
+        // Four workers: the fifth waits for whoever ends first.
+        let mut four: Vec<Ticket> = (0..4).map(|us| Ticket::take(&live, 5.0, 4, at(200 + us))).collect();
+        let fifth = Ticket::take(&live, 5.0, 4, at(210));
+        assert_eq!(four.remove(2).finish(at(215)).in_turn_us, 13.0);
+        assert_eq!(fifth.finish(at(218)).in_turn_us, 3.0);
+        assert_eq!(four.remove(0).finish(at(300)).in_turn_us, 100.0);
+    }
+
+    #[test]
     fn residuals_are_tempered_and_bounded() {
         let live = LiveLoad::default();
         assert_eq!((live.speed_residual(), live.slowness()), (0.0, 1.0));
@@ -318,7 +337,9 @@ mod tests {
                     drop(ticket);
                 } else {
                     let attained = ticket.finish(at(pick >> 8));
-                    prop_assert!(attained.sharing_us >= 0.0 && attained.in_turn_us >= 0.0);
+                    let stay_us = at(pick >> 8).since(at(seed >> 8)).as_micros() as f64;
+                    prop_assert!(attained.sharing_us >= 0.0);
+                    prop_assert!((0.0..=stay_us).contains(&attained.in_turn_us));
                 }
             }
             prop_assert_eq!(live.in_flight(), InFlight::default());

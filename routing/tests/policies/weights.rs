@@ -33,7 +33,8 @@ fn table(policy: Policy, instances: Vec<InstanceEntry>, choice: ChoiceSettings) 
 /// The next generation.
 fn renew(table: &mut RoutingTable) {
     let pool = &mut table.pools[0];
-    pool.selector = Selector::new(&pool.settings, &pool.instances, TierWeights::START, Some(&pool.selector));
+    pool.selector =
+        Selector::new(&pool.settings, pool.form, &pool.instances, TierWeights::START, Some(&pool.selector));
 }
 
 /// A request of this consumer.
