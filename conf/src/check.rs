@@ -119,6 +119,7 @@ fn ports(settings: &Settings, pools: &Section<'_>) {
         .iter()
         .map(|listener| (listener.address, "server.listen"))
         .chain(settings.admin.address.map(|address| (address, "admin.listen")))
+        .chain(settings.agent_check.map(|address| (address, "agent_check.listen")))
         .filter(|(address, _)| address.port() != 0)
         .map(|(address, key)| (address.port(), format!("`{key}` ({address})")))
         .collect();

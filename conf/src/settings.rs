@@ -13,6 +13,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// The admin listener.
     pub admin: AdminSettings,
+    /// Where HAProxy asks how instances do; `None`: nowhere. Change needs a restart.
+    pub agent_check: Option<SocketAddr>,
     /// One line a request; `None`: off.
     pub access_log: Option<AccessLogSettings>,
     /// Routes, pools, learning.

@@ -26,12 +26,14 @@ use crate::clock::Clock;
 use crate::engine::{Engine, EngineParts, Shutdown};
 use crate::reconcile::hands::Hands;
 use crate::reconcile::{COMMAND_QUEUE, Command, Reconciler, Tap, workers};
-use crate::ring::ObservationRing;
+use crate::ring::{ObservationRing, RefusalRing};
 use crate::store::history::History;
 use crate::store::{learned, lock::StateLock};
 
 /// Observations between two ticks of 100 ms: enough for 160,000 requests a second, 8 MB.
 const RING: usize = 16_384;
+/// Refusals between two ticks that demand and people see: 20,000 a second. The metric counts all.
+const REFUSALS: usize = 2_048;
 /// Instance starts and stops on their way to the manager; far above any ceiling times pools.
 const FLEET_QUEUE: usize = 1_024;
 
@@ -41,6 +43,8 @@ pub struct App {
     pub addresses: Vec<SocketAddr>,
     /// Where operators look; `None`: off.
     pub admin: Option<SocketAddr>,
+    /// Where HAProxy asks how instances do; `None`: off.
+    pub agent_check: Option<SocketAddr>,
     /// The latest status.
     pub report: watch::Receiver<Arc<StatusReport>>,
     /// Applies new configuration.
@@ -72,6 +76,7 @@ impl App {
         let clock = Clock::start();
         let (history, controller) = remember(&settings, clock.now())?;
         let ring = Arc::new(ObservationRing::new(RING));
+        let refusals = Arc::new(RefusalRing::new(REFUSALS));
         let table = Arc::new(ArcSwap::new(Arc::clone(controller.table())));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let (shutdown, shutdown_seen) = watch::channel(Shutdown::Run);
@@ -79,6 +84,7 @@ impl App {
             settings: Arc::clone(&settings),
             table: Arc::clone(&table),
             ring: Arc::clone(&ring),
+            refusals: Arc::clone(&refusals),
             clock,
             shutdown: shutdown_seen,
         })?;
@@ -90,6 +96,8 @@ impl App {
         let reloader = Arc::new(Reloader::new(options.config, Arc::clone(&settings), commands.clone()));
         let outside = Outside::start(OutsideParts {
             settings: settings.load_full(),
+            table: Arc::clone(&table),
+            clock,
             report: report_seen.clone(),
             probes: probes_seen,
             fleet_queue,
@@ -97,13 +105,13 @@ impl App {
             reloader: Arc::clone(&reloader),
             shutdown: shutdown.clone(),
             metrics: options.metrics,
-            started_at: clock.now(),
         })?;
         let (saver, saver_thread) = workers::saver(state_dir.clone())?;
         let reconciler = Reconciler {
             controller,
             clock,
             ring,
+            refusals,
             commands: command_queue,
             hands: Hands {
                 table,
@@ -122,6 +130,7 @@ impl App {
         Ok(Self {
             addresses,
             admin: outside.admin,
+            agent_check: outside.agent_check,
             report: report_seen,
             reloader,
             shutdown,

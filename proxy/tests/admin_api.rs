@@ -2,14 +2,17 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use foretide_admin::{AdminCommand, AdminParts, DrillKind, metrics};
+use foretide_advice::{Advice, AdviceParts};
+use foretide_control::controller::Controller;
 use foretide_control::report::StatusReport;
 use foretide_predictor::time::Timestamp;
+use foretide_routing::table::RoutingTable;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -19,11 +22,33 @@ use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What weights and leases rest on.
+const ROUTING: &str = r#"
+version = 1
+[[routes]]
+name = "search"
+pool = "shop"
+consumer = ["header:x-tenant"]
+parameters = ["query:rows:number", "query:sort:category"]
+[pools.shop]
+endpoints = ["10.0.0.1:80", "10.0.0.2:80"]
+slow_start = "0s"
+[[routes]]
+name = "never"
+path = "/never"
+pool = "empty"
+[pools.empty]
+endpoints = []
+"#;
+
 struct Running {
     address: String,
     reports: watch::Sender<Arc<StatusReport>>,
     commands: mpsc::Receiver<AdminCommand>,
     ready: Arc<AtomicBool>,
+    table: Arc<RoutingTable>,
+    advice: Arc<Advice>,
+    now_us: Arc<AtomicU64>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<std::io::Result<()>>,
 }
@@ -52,11 +77,24 @@ async fn start() -> Running {
     let (reports, report) = watch::channel(Arc::new(support::report(128)));
     let (sender, commands) = mpsc::channel(4);
     let ready = Arc::new(AtomicBool::new(false));
+    let (settings, _) = foretide_conf::parse::parse("test.toml", ROUTING).expect("a good configuration");
+    let now_us = Arc::new(AtomicU64::new(support::START_S * 1_000_000));
+    let controller = Controller::new(settings.routing, Timestamp::from_us(now_us.load(Ordering::Relaxed)));
+    let table = Arc::clone(controller.table());
+    let clock = Arc::clone(&now_us);
+    let advice = Arc::new(Advice::new(AdviceParts {
+        table: Arc::new(ArcSwap::new(Arc::clone(&table))),
+        report: report.clone(),
+        ready: Arc::clone(&ready),
+        now: Box::new(move || Timestamp::from_us(clock.load(Ordering::Relaxed))),
+        seed: 1,
+    }));
     let config = "name = \"shop\"\napi_token = \"hush\"\n".to_owned();
     let parts = AdminParts {
         report,
         metrics: handle(),
         commands: sender,
+        advice: Arc::clone(&advice),
         config_text: Arc::new(ArcSwap::from_pointee(config)),
         ready: Arc::clone(&ready),
         started_at: Timestamp::from_us(support::START_S * 1_000_000),
@@ -66,7 +104,7 @@ async fn start() -> Running {
     let server = tokio::spawn(foretide_admin::serve(listener, parts, async {
         let _ = stopped.await;
     }));
-    Running { address, reports, commands, ready, stop, server }
+    Running { address, reports, commands, ready, table, advice, now_us, stop, server }
 }
 
 impl Running {
@@ -300,4 +338,76 @@ async fn the_dashboard_is_whole_and_asks_nobody_else() {
     }
     // Inline scripts and styles would be blocked by our own policy.
     assert!(!page.body.contains(" style=") && !page.body.contains("onclick="));
+}
+
+#[tokio::test]
+async fn weights_are_shares_with_a_time_to_live() {
+    let admin = start().await;
+    let all = admin.get("/api/v1/weights").await.json();
+    assert_eq!(all["ttl_ms"], 1_000);
+    assert_eq!((&all["pools"][0]["pool"], &all["pools"][1]["pool"]), (&"empty".into(), &"shop".into()));
+    let shop = admin.get("/api/v1/weights?pool=shop").await.json();
+    let instances = shop["pools"][0]["instances"].as_array().unwrap();
+    assert_eq!(instances.len(), 2);
+    for (instance, address) in instances.iter().zip(["10.0.0.1:80", "10.0.0.2:80"]) {
+        assert_eq!((&instance["address"], &instance["weight"]), (&address.into(), &0.5.into()));
+        assert_eq!((&instance["percent"], &instance["in_flight"]), (&100.into(), &0.into()));
+    }
+    assert_eq!(admin.get("/api/v1/weights?pool=none").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_lease_takes_its_cost_on_until_it_is_given_back_or_over() {
+    let admin = start().await;
+    let in_flight = || {
+        let shop = admin.table.pools.iter().find(|pool| &*pool.name == "shop").unwrap();
+        let all = shop.instances.iter().map(|entry| entry.live.in_flight());
+        all.map(|one| (one.requests, one.work_us)).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    };
+    let body = r#"{"pool": "shop", "consumer": "acme", "parameters": {"rows": 250, "sort": "date"}, "ttl_ms": 5000}"#;
+    let answer = admin.post("/api/v1/leases", body).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let lease = answer.json();
+    assert_eq!(
+        (&lease["pool"], &lease["ttl_ms"], &lease["work_ms"]),
+        (&"shop".into(), &5_000.into(), &10.0.into())
+    );
+    let expires_at = (support::START_S + 5) * 1_000_000;
+    assert_eq!(lease["expires_at"].as_u64(), Some(expires_at));
+    let second = admin.post("/api/v1/leases", r#"{"route": "search", "work_ms": 2.5}"#).await.json();
+    assert_ne!(lease["address"], second["address"], "the first one is seen");
+    assert_eq!(in_flight(), (2, 12_500));
+    let path = format!("/api/v1/leases/{}", second["lease"].as_str().unwrap());
+    let delete = |path: &str| {
+        format!("DELETE {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", admin.address)
+    };
+    assert_eq!(admin.send(&delete(&path)).await.status, 200);
+    assert_eq!(admin.send(&delete(&path)).await.status, 404, "only once");
+    assert_eq!(in_flight(), (1, 10_000));
+    admin.now_us.store(expires_at, Ordering::Relaxed);
+    admin.advice.expire_leases();
+    assert_eq!((in_flight(), admin.advice.leases()), ((0, 0), 0));
+    let metrics = admin.get("/metrics").await.body;
+    assert!(metrics.contains("foretide_leases_ended_total{how=\"expired\"}"), "{metrics}");
+}
+
+#[tokio::test]
+async fn leases_that_cannot_be_are_explained() {
+    let admin = start().await;
+    for (body, status, word) in [
+        ("", 400, "not a request for a lease"),
+        ("{}", 404, "no such pool or route"),
+        (r#"{"pool": "none"}"#, 404, "no such pool or route"),
+        (r#"{"pool": "shop", "rows": 5}"#, 400, "unknown field"),
+        (r#"{"pool": "shop", "parameters": {"row": 5}}"#, 400, "no parameter `row`"),
+        (r#"{"pool": "shop", "parameters": {"rows": []}}"#, 400, "`rows`"),
+        (r#"{"pool": "shop", "ttl_ms": 60001}"#, 400, "`ttl_ms`"),
+        (r#"{"pool": "shop", "work_ms": -1}"#, 400, "`work_ms`"),
+        (r#"{"pool": "empty"}"#, 503, "no instance"),
+    ] {
+        let answer = admin.post("/api/v1/leases", body).await;
+        assert_eq!(answer.status, status, "{body}: {}", answer.body);
+        assert!(answer.json()["error"].as_str().unwrap().contains(word), "{body}: {}", answer.body);
+    }
+    assert_eq!(admin.advice.leases(), 0);
 }

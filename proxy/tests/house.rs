@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: [&str; 5] = ["predictor", "routing", "conf", "loadtest", "proxy"];
 /// Crates (folder, name). Dependencies run one way: each may use those before it. A room may hold several; the room of
 /// the proxy holds the offline workbench and the instance managers, which by this order know no other adapter.
-const CRATES: [(&str, &str); 12] = [
+const CRATES: [(&str, &str); 13] = [
     ("predictor", "foretide-predictor"),
     ("routing/steering", "foretide-steering"),
     ("routing", "foretide-routing"),
@@ -18,6 +18,7 @@ const CRATES: [(&str, &str); 12] = [
     ("loadtest/steering", "foretide-steering-lab"),
     ("proxy/workbench", "foretide-workbench"),
     ("proxy/fleet", "foretide-fleet"),
+    ("proxy/advice", "foretide-advice"),
     ("proxy/admin", "foretide-admin"),
     ("proxy", "foretide"),
 ];

@@ -4,11 +4,15 @@
 //! [`mod@decide`]) runs on every request without lock or allocation; the control half, the crate `foretide-control`, is a
 //! state machine fed with inputs and ticks that answers with effects. Both run unchanged in the simulator.
 
+pub mod claim;
 pub mod decide;
 pub mod extract;
+pub mod foresee;
+pub mod lease;
 pub mod live;
 pub mod observe;
 pub mod retry;
 pub mod select;
 pub mod settings;
 pub mod table;
+pub mod weights;

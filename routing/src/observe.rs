@@ -4,6 +4,7 @@ use crate::live::Attained;
 use foretide_predictor::cost::query::CostQuery;
 use foretide_predictor::id::PoolId;
 use foretide_predictor::time::Timestamp;
+use foretide_steering::admission::Priority;
 use serde::{Deserialize, Serialize};
 
 /// How a request ended.
@@ -86,4 +87,39 @@ pub struct Observation {
     pub outcome: Outcome,
     /// True for all but the last try of a request.
     pub retried: bool,
+}
+
+/// Why a request was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalReason {
+    /// It would probably have been late.
+    Late,
+    /// The pool had all it was thought to bear.
+    Limit,
+    /// It could no longer be in time when it had waited for a while.
+    LateInQueue,
+}
+
+/// A request that was not let in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Refusal {
+    /// When it came.
+    pub arrived_at: Timestamp,
+    /// Pool it wanted.
+    pub pool: PoolId,
+    /// What was asked.
+    pub query: CostQuery,
+    /// Its predicted work, microseconds.
+    pub work_us: f64,
+    /// Predicted latency, waiting included, microseconds; `None`: nobody knew.
+    pub latency_us: Option<f64>,
+    /// Later its answer would have been worth nothing, microseconds from its arrival.
+    pub deadline_us: Option<f64>,
+    /// What it could expect.
+    pub priority: Priority,
+    /// In the pool and its queue at the time.
+    pub in_flight: u32,
+    /// Why.
+    pub reason: RefusalReason,
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::settings::choice::{ChoiceSettings, Endpoint};
 use foretide_predictor::forecast::calendar::ScheduledEvent;
+use foretide_steering::admission::Priority;
 use foretide_steering::score::Form;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,17 @@ pub struct RouteSettings {
     pub body_limit_bytes: usize,
     /// Whole request, from its head to the end of the response; `None`: no limit.
     pub request_timeout: Option<Duration>,
+    /// What its requests may expect when there is too much.
+    pub level: ServiceLevel,
+}
+
+/// What requests may expect when there is too much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceLevel {
+    /// Later than this an answer is worth nothing; `None`: the pool's objective, where the pool has admission.
+    pub latency: Option<Duration>,
+    /// Who is refused first, and who waits longer.
+    pub priority: Priority,
 }
 
 /// Conditions of a route, all of which must hold.
@@ -169,6 +181,8 @@ pub struct PoolSettings {
     pub serving: ServingSettings,
     /// Gateway mode: requests wait here and go to the first instance with a free slot; `None`: they wait at the instances.
     pub queue: Option<QueueSettings>,
+    /// Refuse what would be late anyway; `None`: everybody comes in.
+    pub admission: Option<AdmissionSettings>,
     /// Work ramp of a new instance from a tenth of its share to all of it.
     pub slow_start: Duration,
     /// Active checks.
@@ -200,6 +214,31 @@ pub struct QueueSettings {
     pub limit: usize,
     /// How long one may wait.
     pub timeout: Duration,
+}
+
+/// Whom to refuse when there is too much.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdmissionSettings {
+    /// Share of its deadline that the predicted latency of a request of normal priority may take, 0 to 1.
+    pub margin: f64,
+    /// What requests may say of themselves.
+    pub client_hints: ClientHints,
+    /// Requests per slot that the concurrency limit, a backstop, never goes below ...
+    pub least_per_slot: u32,
+    /// ... and never above.
+    pub most_per_slot: u32,
+}
+
+/// How far to believe `x-slo-latency-ms` and `x-priority`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientHints {
+    /// Not at all.
+    Ignore,
+    /// As far as they ask for less than the route gives: safe with strangers.
+    #[default]
+    Lower,
+    /// Fully, within bounds: for clients that are one's own.
+    Trust,
 }
 
 /// How an instance is chosen.

@@ -68,6 +68,7 @@ fn routes() -> CompiledRoutes {
         ],
         body_limit_bytes: 4_096,
         request_timeout: None,
+        level: ServiceLevel::default(),
     };
     let rest = RouteSettings {
         name: text("rest"),

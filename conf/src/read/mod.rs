@@ -33,6 +33,7 @@ pub(crate) fn settings(root: &Section<'_>) -> Settings {
     }
     let server = server::server(&root.section("server"));
     let admin = server::admin(&root.section("admin"), &server.listeners);
+    let agent_check = server::agent_check(&root.section("agent_check"));
     let access_log = server::access_log(&root.section("access_log"));
     let learning = learning::learning(&root.section("learning"));
     let events = root.sections("events").iter().map(learning::event).collect();
@@ -46,6 +47,7 @@ pub(crate) fn settings(root: &Section<'_>) -> Settings {
     let settings = Settings {
         server,
         admin,
+        agent_check,
         access_log,
         routing: RoutingSettings { routes, pools, events, learning, seed },
     };

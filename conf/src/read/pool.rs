@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use foretide_routing::settings::{
-    Policy, PoolSettings, ProcessManager, QueueSettings, ScalingMode, ScalingRule, ScalingSettings,
-    ServingSettings,
+    AdmissionSettings, ClientHints, Policy, PoolSettings, ProcessManager, QueueSettings, ScalingMode,
+    ScalingRule, ScalingSettings, ServingSettings,
 };
+use foretide_steering::admission::MARGIN;
 use foretide_steering::score::Form;
 
 use super::{choice, endpoint, upstream};
@@ -37,6 +38,9 @@ const SERVES: [(&str, Option<Form>); 3] = [
 
 pub(crate) const RULES: [(&str, ScalingRule); 2] =
     [("predictive", ScalingRule::Predictive), ("request-rate", ScalingRule::RequestRate)];
+
+const HINTS: [(&str, ClientHints); 3] =
+    [("ignore", ClientHints::Ignore), ("lower", ClientHints::Lower), ("trust", ClientHints::Trust)];
 
 const MODES: [(&str, ScalingMode); 3] =
     [("observe", ScalingMode::Observe), ("advise", ScalingMode::Advise), ("act", ScalingMode::Act)];
@@ -89,6 +93,7 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
                 as f32,
         },
         queue: queue(&section.section("queue")),
+        admission: admission(&section.section("admission")),
         slow_start: duration("slow_start", Duration::ZERO..=HOUR).unwrap_or(10 * SECOND),
         objective: duration("objective", MS..=HOUR).unwrap_or(SECOND),
         health: upstream::health(&section.section("health")),
@@ -107,6 +112,27 @@ fn queue(section: &Section<'_>) -> Option<QueueSettings> {
     let written = section.is_written();
     section.close();
     written.then_some(QueueSettings { limit: limit as usize, timeout })
+}
+
+/// Everybody comes in unless the table is written, and it may be switched off where it is.
+fn admission(section: &Section<'_>) -> Option<AdmissionSettings> {
+    let enabled = section.item("enabled").and_then(|item| item.flag()).unwrap_or(true);
+    let margin = section.item("margin").and_then(|item| item.number(0.05..=1.0)).unwrap_or(MARGIN);
+    let hints = section.item("client_hints").and_then(|item| item.choice(&HINTS)).unwrap_or_default();
+    let per_slot = |key| section.item(key).and_then(|item: Item<'_>| item.count(1..=100_000));
+    // Below two a slot idles while the next request is on its way; at 200 a slot everything is over its objective.
+    let least_per_slot = per_slot("least_per_slot").unwrap_or(2);
+    let most_per_slot = per_slot("most_per_slot").unwrap_or(200.max(least_per_slot));
+    if let Some(item) = section.item("most_per_slot").filter(|_| most_per_slot < least_per_slot) {
+        item.error(
+            Says::new(format!("{most_per_slot} is below `least_per_slot`, {least_per_slot}"))
+                .help("the limit moves between the two: raise this one or lower the other"),
+        );
+    }
+    let written = section.is_written();
+    section.close();
+    let settings = AdmissionSettings { margin, client_hints: hints, least_per_slot, most_per_slot };
+    (written && enabled).then_some(settings)
 }
 
 fn scaling(section: &Section<'_>, managed: bool) -> ScalingSettings {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use foretide_predictor::cost::query::{CATEGORIES, NUMBERS};
 use foretide_routing::settings::{
     ConsumerSource, ParameterKind, ParameterRule, ParameterSource, PoolSettings, RouteMatch, RouteSettings,
+    ServiceLevel,
 };
+use foretide_steering::admission::Priority;
 
 use super::source;
 use crate::document::{Says, Section, closest};
@@ -14,6 +16,8 @@ use crate::template::captures;
 
 /// The engine can replay no longer body, so a longer one could not be retried.
 const LARGEST_BODY: u64 = 65_536;
+const PRIORITIES: [(&str, Priority); 3] =
+    [("low", Priority::Low), ("normal", Priority::Normal), ("high", Priority::High)];
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
 
 pub(super) fn route(table: &Section<'_>, pools: &[PoolSettings]) -> RouteSettings {
@@ -26,11 +30,42 @@ pub(super) fn route(table: &Section<'_>, pools: &[PoolSettings]) -> RouteSetting
     let body_limit_bytes = body_limit(table, reads_json);
     let longest = Duration::from_secs(86_400);
     let timeout = table.item("timeout").and_then(|item| item.duration(Duration::from_millis(1)..=longest));
+    let level = level(table, pools.iter().find(|known| known.name == pool));
     table.close();
     // Without a name, what it matches says best what a route is.
     let path = matches.path_template.as_ref().or(matches.path_prefix.as_ref()).or(matches.host.as_ref());
     let name = name.unwrap_or_else(|| path.unwrap_or(&pool).clone());
-    RouteSettings { name, matches, pool, consumer, parameters, body_limit_bytes, request_timeout: timeout }
+    RouteSettings {
+        name,
+        matches,
+        pool,
+        consumer,
+        parameters,
+        body_limit_bytes,
+        request_timeout: timeout,
+        level,
+    }
+}
+
+/// What its requests may expect when there is too much, which only a pool with admission or a queue looks at.
+fn level(table: &Section<'_>, pool: Option<&PoolSettings>) -> ServiceLevel {
+    let latency_item = table.item("slo_latency");
+    let range = Duration::from_millis(1)..=Duration::from_secs(3600);
+    let latency = latency_item.as_ref().and_then(|item| item.duration(range));
+    let priority_item = table.item("priority");
+    let priority = priority_item.as_ref().and_then(|item| item.choice(&PRIORITIES)).unwrap_or_default();
+    let level = ServiceLevel { latency, priority };
+    if pool.is_some_and(|pool| pool.admission.is_none() && pool.queue.is_none())
+        && level != ServiceLevel::default()
+    {
+        for item in [latency_item, priority_item].iter().flatten() {
+            item.warn(
+                Says::new("has no effect: the pool has neither admission nor a queue")
+                    .help("add a [pools.NAME.admission] table, or remove it"),
+            );
+        }
+    }
+    level
 }
 
 fn pool(table: &Section<'_>, pools: &[PoolSettings]) -> String {

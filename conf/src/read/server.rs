@@ -1,4 +1,4 @@
-//! `[server]`, `[[server.tls]]`, `[admin]`, `[access_log]`.
+//! `[server]`, `[[server.tls]]`, `[admin]`, `[agent_check]`, `[access_log]`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZero;
@@ -119,6 +119,16 @@ pub(super) fn admin(section: &Section<'_>, listeners: &[Listener]) -> AdminSetti
     }
     section.close();
     AdminSettings { address }
+}
+
+/// Off unless an address is written.
+pub(super) fn agent_check(section: &Section<'_>) -> Option<SocketAddr> {
+    if !section.is_written() {
+        return None;
+    }
+    let address = section.required("listen", "\"127.0.0.1:9902\"").and_then(|item| item.address());
+    section.close();
+    address
 }
 
 pub(super) fn access_log(section: &Section<'_>) -> Option<AccessLogSettings> {

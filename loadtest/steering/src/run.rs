@@ -9,9 +9,10 @@ use crate::producer::Producer;
 use crate::world::{Arrival, World};
 use foretide_loadtest::stream;
 use foretide_predictor::time::Timestamp;
+use foretide_steering::admission::Priority;
 use foretide_steering::buckets::Load;
 use foretide_steering::prequal::{self, Answer, Latencies};
-use foretide_steering::queue::{Next, Queue};
+use foretide_steering::queue::{Guest, Next, Queue};
 use foretide_steering::sight::Report;
 use foretide_steering::speed::Speed;
 use foretide_steering::wire;
@@ -233,7 +234,9 @@ impl<'a> Run<'a> {
         } else {
             // Beyond that a worker would only waste its time on it.
             let latest_us = if steering.admission { now_us + objective_us - work_us } else { f64::MAX };
-            if queue.push(job, work_us, at(now_us), at(latest_us.max(now_us))).is_err() {
+            let latest = at(latest_us.max(now_us));
+            let guest = Guest { work_us, priority: Priority::Normal, arrived: at(now_us), latest };
+            if queue.push(job, guest).is_err() {
                 self.fates[job].refused = true;
             }
         }

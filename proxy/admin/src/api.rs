@@ -150,9 +150,11 @@ pub(super) async fn decisions(
     let wanted = |pool: &str| filter.pool.as_deref().is_none_or(|wanted| wanted == pool);
     let routing = report.routing_decisions.iter().filter(|decision| wanted(&decision.pool)).take(limit);
     let scaling = report.scaling_decisions.iter().filter(|decision| wanted(&decision.pool)).take(limit);
+    let refused = report.refusals.iter().filter(|refusal| wanted(&refusal.pool)).take(limit);
     Ok(Json(json!({
         "at": report.at,
         "routing": routing.collect::<Vec<_>>(),
+        "refused": refused.collect::<Vec<_>>(),
         "scaling": scaling.collect::<Vec<_>>(),
         "fallbacks": report.fallbacks.iter().map(|(reason, count)| json!({ "reason": reason, "count": count })).collect::<Vec<_>>(),
     })))

@@ -14,8 +14,12 @@
 //! | `/api/v1/{info,config,producers,forecasts,decisions,models}` | JSON (`config`: TOML) |
 //! | `/api/v1/decisions/{id}` | one decision with its inputs; `?kind=routing` or `scaling` |
 //! | `POST /api/v1/models/drill` | `{"kind": "remove_model"}` or `{"kind": "nan_model"}` |
+//! | `/api/v1/weights` | JSON: each instance's share and for how long it holds; `?pool=NAME` |
+//! | `POST /api/v1/leases` | an instance for one request that goes there by itself; see `foretide_advice::leases` |
+//! | `DELETE /api/v1/leases/{lease}` | ends it before its time |
 //! | `/api/v1/events` | server-sent events: the report, about once a second |
 
+mod advice;
 mod answer;
 mod api;
 mod events;
@@ -34,7 +38,8 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::http::Method;
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
+use foretide_advice::Advice;
 use foretide_control::report::{RoutingDecisionReport, ScalingDecisionReport, StatusReport};
 use foretide_predictor::time::Timestamp;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -45,7 +50,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use answer::Refusal;
 
 /// What the admin listener is given.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct AdminParts {
     /// The controller's latest report.
     pub report: watch::Receiver<Arc<StatusReport>>,
@@ -53,6 +58,8 @@ pub struct AdminParts {
     pub metrics: PrometheusHandle,
     /// Answered by the composition root.
     pub commands: mpsc::Sender<AdminCommand>,
+    /// Weights and leases.
+    pub advice: Arc<Advice>,
     /// The configuration in service as it was written; secrets are masked here.
     pub config_text: Arc<ArcSwap<String>>,
     /// Whether the first table has an instance and no shutdown has begun.
@@ -168,6 +175,9 @@ fn router(admin: Admin) -> Router {
         .route("/api/v1/models", get(api::models))
         .route("/api/v1/models/drill", post(api::drill))
         .route("/api/v1/models/promote", post(api::promote))
+        .route("/api/v1/weights", get(advice::weights))
+        .route("/api/v1/leases", post(advice::lease))
+        .route("/api/v1/leases/{lease}", delete(advice::release))
         .route("/api/v1/events", get(events::stream))
         .fallback(async || Refusal::not_found("no such page").helped("see / for the dashboard"))
         .method_not_allowed_fallback(async |method: Method| Refusal::wrong_method(&method))

@@ -8,21 +8,24 @@ use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use foretide_advice::{Advice, AdviceParts, agent, leases};
 use foretide_conf::settings::Settings;
 use foretide_control::io::Input;
 use foretide_control::report::StatusReport;
 use foretide_fleet::probe::{self, ProbeTarget};
 use foretide_fleet::process::ProcessFleet;
 use foretide_predictor::cost::model::CostModel;
-use foretide_predictor::time::Timestamp;
-use foretide_routing::table::InstanceState;
+use foretide_routing::table::{InstanceState, RoutingTable};
 use foretide_workbench::versions;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::app::reload::Reloader;
+use crate::clock::Clock;
 use crate::engine::Shutdown;
 use crate::reconcile::Command;
 use crate::reconcile::hands::FleetCommand;
@@ -35,6 +38,10 @@ const QUEUE: usize = 1_024;
 pub struct OutsideParts {
     /// Admin address.
     pub settings: Arc<Settings>,
+    /// The table in service.
+    pub table: Arc<ArcSwap<RoutingTable>>,
+    /// Tells the time.
+    pub clock: Clock,
     /// The latest status.
     pub report: watch::Receiver<Arc<StatusReport>>,
     /// Whom to check.
@@ -49,14 +56,14 @@ pub struct OutsideParts {
     pub shutdown: watch::Sender<Shutdown>,
     /// Where metrics are read.
     pub metrics: PrometheusHandle,
-    /// Start of the process.
-    pub started_at: Timestamp,
 }
 
 /// Running adapters.
 pub struct Outside {
     /// Where operators look.
     pub admin: Option<SocketAddr>,
+    /// Where HAProxy asks.
+    pub agent_check: Option<SocketAddr>,
     runtime: Runtime,
     fleet: JoinHandle<()>,
     end: watch::Sender<bool>,
@@ -87,27 +94,39 @@ impl Outside {
         let ready = Arc::new(AtomicBool::new(false));
         tokio::spawn(keep_ready(parts.report.clone(), parts.shutdown.subscribe(), Arc::clone(&ready)));
 
+        let clock = parts.clock;
+        let advice = Arc::new(Advice::new(AdviceParts {
+            table: parts.table,
+            report: parts.report.clone(),
+            ready: Arc::clone(&ready),
+            now: Box::new(move || clock.now()),
+            seed: clock.now().as_us(),
+        }));
+        tokio::spawn(leases::keep(Arc::clone(&advice)));
+        let agent =
+            parts.settings.agent_check.map(|address| bind(&runtime, "agent_check", address)).transpose()?;
+        let agent_check = agent.as_ref().map(|(_, bound)| *bound);
+        if let Some((listener, _)) = agent {
+            tokio::spawn(agent::serve(listener, Arc::clone(&advice), end_of(ended.clone())));
+        }
+
         let (to_admin, admin_commands) = mpsc::channel(64);
-        let admin = match parts.settings.admin.address {
-            None => None,
-            Some(address) => {
-                let listener = runtime
-                    .block_on(tokio::net::TcpListener::bind(address))
-                    .with_context(|| format!("admin cannot listen on {address}; change `admin.listen`"))?;
-                let bound = listener.local_addr()?;
-                let admin_parts = AdminParts {
-                    report: parts.report,
-                    metrics: parts.metrics,
-                    commands: to_admin,
-                    config_text: parts.reloader.text(),
-                    ready,
-                    started_at: parts.started_at,
-                    version: env!("CARGO_PKG_VERSION"),
-                };
-                tokio::spawn(serve_admin(listener, admin_parts, ended.clone()));
-                Some(bound)
-            }
-        };
+        let admin =
+            parts.settings.admin.address.map(|address| bind(&runtime, "admin", address)).transpose()?;
+        let admin_address = admin.as_ref().map(|(_, bound)| *bound);
+        if let Some((listener, _)) = admin {
+            let admin_parts = AdminParts {
+                report: parts.report,
+                metrics: parts.metrics,
+                commands: to_admin,
+                advice,
+                config_text: parts.reloader.text(),
+                ready,
+                started_at: clock.now(),
+                version: env!("CARGO_PKG_VERSION"),
+            };
+            tokio::spawn(serve_admin(listener, admin_parts, ended.clone()));
+        }
         let state_dir = parts.settings.server.state_dir.clone();
         tokio::spawn(obey(
             admin_commands,
@@ -115,7 +134,7 @@ impl Outside {
             (parts.reloader, state_dir),
             parts.shutdown.clone(),
         ));
-        Ok(Self { admin, runtime, fleet, end })
+        Ok(Self { admin: admin_address, agent_check, runtime, fleet, end })
     }
 
     /// Runs something here.
@@ -191,12 +210,22 @@ async fn keep_ready(
     }
 }
 
-async fn serve_admin(listener: tokio::net::TcpListener, parts: AdminParts, mut ended: watch::Receiver<bool>) {
-    let until = async move {
-        // A closed channel means the end as well.
-        let _ = ended.wait_for(|ended| *ended).await;
-    };
-    if let Err(error) = foretide_admin::serve(listener, parts, until).await {
+/// Opens a listener at once, so that its errors show at the start. `table`: of the configuration.
+fn bind(runtime: &Runtime, table: &str, address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = runtime
+        .block_on(TcpListener::bind(address))
+        .with_context(|| format!("{table} cannot listen on {address}; change `{table}.listen`"))?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}
+
+async fn end_of(mut ended: watch::Receiver<bool>) {
+    // A closed channel means the end as well.
+    let _ = ended.wait_for(|ended| *ended).await;
+}
+
+async fn serve_admin(listener: TcpListener, parts: AdminParts, ended: watch::Receiver<bool>) {
+    if let Err(error) = foretide_admin::serve(listener, parts, end_of(ended)).await {
         tracing::error!(%error, "admin ended; the proxy goes on without it");
     }
 }

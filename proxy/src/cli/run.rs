@@ -48,6 +48,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(admin) = app.admin {
         tracing::info!("dashboard and API on http://{admin}/");
     }
+    if let Some(agent) = app.agent_check {
+        tracing::info!("agent checks on {agent}");
+    }
     let watcher = app.reloader.watch();
     if let Err(error) = &watcher {
         tracing::warn!("{error:#}; SIGHUP and POST /api/v1/reload still work");

@@ -74,6 +74,8 @@ pub(super) enum Flag {
     NoInstance,
     /// The pool's queue was full, or the wait in it too long.
     Overflow,
+    /// Refused by admission: it would have been late, or the pool is full.
+    Refused,
     /// No connection to an instance.
     ConnectFailed,
     /// The instance broke the connection.
@@ -93,6 +95,7 @@ impl Flag {
             Flag::NoRoute => "NR",
             Flag::NoInstance => "UH",
             Flag::Overflow => "UO",
+            Flag::Refused => "OM",
             Flag::ConnectFailed => "UF",
             Flag::InstanceBroke => "UC",
             Flag::Timeout => "UT",

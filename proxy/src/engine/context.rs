@@ -4,12 +4,15 @@
 //! ticket comes back, the try is observed as cut off, the line is written. That is the path of cancelled requests, of
 //! those whose time ran out in the middle of a response, and of those that a drain could not wait for.
 
+pub(super) mod entering;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use foretide_predictor::cost::estimator::CostPrediction;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
+use foretide_routing::claim::Claim;
 use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::live::{Attained, Ticket};
@@ -22,9 +25,10 @@ use tokio::time::Instant;
 
 use crate::clock::Moment;
 use crate::engine::access_line::{Flag, Line, LineHead, LineRoute, LineTry};
+use crate::engine::admission::Admitted;
 use crate::engine::metrics::{Report, RouteMetrics};
 use crate::engine::shared::Shared;
-use crate::engine::waiting::{Entered, Pass};
+use crate::engine::waiting::Pass;
 use crate::engine::{headers, report, watch};
 
 /// Tries of one request at most, whatever a pool's settings say.
@@ -61,6 +65,10 @@ pub(super) struct Routed {
     metrics: Arc<RouteMetrics>,
     current: Option<Try>,
     last: Option<LineTry>,
+    /// What it may expect.
+    claim: Claim,
+    /// By the pool's door, where it has one.
+    admitted: Option<Admitted>,
     /// Its slot, in gateway mode.
     pass: Option<Pass>,
 }
@@ -192,7 +200,7 @@ impl RequestContext {
     }
 
     /// A route took it: predicts, once.
-    pub(super) fn route(&mut self, table: Arc<RoutingTable>, mut facts: RequestFacts) {
+    pub(super) fn route(&mut self, table: Arc<RoutingTable>, mut facts: RequestFacts, claim: Claim) {
         // The others; this one is counted already.
         facts.query.in_flight = self.shared.stats.in_flight().saturating_sub(1) as f32;
         let metrics = self.shared.metrics.route(&table, facts.route, facts.pool);
@@ -202,27 +210,17 @@ impl RequestContext {
             self.shared.metrics.predicted_in(before.elapsed());
         }
         metrics.cost_predicted.record(prediction.estimate.work_us.mean() / 1e6);
-        self.routed =
-            Some(Routed { table, facts, prediction, metrics, current: None, last: None, pass: None });
-    }
-
-    /// Asks for a slot of the pool, and says until when to wait for it; `None`: its requests need none.
-    pub(super) fn enter(&self) -> Option<(Entered, Instant)> {
-        let routed = self.routed.as_ref()?;
-        let pool = routed.table.pools.get(routed.facts.pool.index())?;
-        let work_us = routed.prediction.estimate.work_us.mean();
-        let entered = self.shared.rooms.enter(pool, work_us, self.arrived.stamp)?;
-        let until = Instant::from_std(self.latest.instant) + pool.settings.queue?.timeout;
-        Some((entered, self.deadline.map_or(until, |deadline| until.min(deadline))))
-    }
-
-    /// It has its slot, perhaps after a while: the fleet may have changed since.
-    pub(super) fn admit(&mut self, pass: Pass) {
-        self.read_clock();
-        if let Some(routed) = self.routed.as_mut() {
-            routed.pass = Some(pass);
-            routed.refresh(&self.shared.table.load());
-        }
+        self.routed = Some(Routed {
+            table,
+            facts,
+            prediction,
+            metrics,
+            current: None,
+            last: None,
+            claim,
+            admitted: None,
+            pass: None,
+        });
     }
 
     /// Decides and takes the cost on. `None`: the pool has no instance.
@@ -426,6 +424,9 @@ impl RequestContext {
             self.shared.metrics.retried();
         } else {
             self.leave();
+            if outcome == Outcome::Ok && current.status != 101 {
+                self.tell_door(done.at);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use foretide_routing::claim::Claim;
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::observe::Outcome;
 use foretide_routing::retry;
@@ -22,10 +23,11 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::engine::access_line::Flag;
+use crate::engine::context::entering::WaitEnd;
 use crate::engine::context::{CLIENT_GONE, End, RequestContext};
 use crate::engine::head::Head;
 use crate::engine::outcome::{is_upstream_timeout, judge};
-use crate::engine::respond::respond;
+use crate::engine::respond::{respond, respond_later};
 use crate::engine::shared::Shared;
 use crate::engine::waiting::Entered;
 use crate::engine::{connect, headers, report, watch};
@@ -91,12 +93,18 @@ impl ProxyHttp for Hooks {
         if read_body(session, &table, &mut facts).await? {
             ctx.read_clock();
         }
-        let ready = table.pools.get(facts.pool.index()).is_some_and(|pool| !pool.instances.is_empty());
-        ctx.route(table, facts);
-        if !ready {
+        let pool = table.pools.get(facts.pool.index()).filter(|pool| !pool.instances.is_empty());
+        let route = table.routes.route(facts.route);
+        let claim = pool.map(|pool| Claim::of(route, &pool.settings, &Head(session)));
+        ctx.route(table, facts, claim.unwrap_or_default());
+        if claim.is_none() {
             // Said here and not after the choice: here the client's connection can stay open.
             ctx.flag = Flag::NoInstance;
             respond(session, 503, &ctx.request_id).await?;
+            return Ok(true);
+        }
+        if let Some(turned_away) = ctx.apply() {
+            respond_later(session, 503, &ctx.request_id, turned_away.retry_after).await?;
             return Ok(true);
         }
         let refused = wait_for_slot(session, ctx).await?;
@@ -317,8 +325,8 @@ impl ProxyHttp for Hooks {
 /// # Errors
 /// The client has gone away meanwhile.
 async fn wait_for_slot(session: &mut Session, ctx: &mut RequestContext) -> Result<Option<u16>> {
-    let Some((entered, until)) = ctx.enter() else { return Ok(None) };
-    let (woken, room) = match entered {
+    let Some((entered, patience)) = ctx.enter() else { return Ok(None) };
+    let mut wait = match entered {
         Entered::Admitted(pass) => {
             ctx.admit(pass);
             return Ok(None);
@@ -327,32 +335,25 @@ async fn wait_for_slot(session: &mut Session, ctx: &mut RequestContext) -> Resul
             ctx.flag = Flag::Overflow;
             return Ok(Some(503));
         }
-        Entered::Waits(woken, room) => (woken, room),
+        Entered::Waits(wait) => wait,
     };
     // Only after its last byte is what a client sends no body, and its silence a sign of life.
     let all_here = session.as_mut().is_body_done();
-    let waited = timeout_at(until, async {
+    let waited = timeout_at(patience.until, async {
         tokio::select! {
-            pass = woken => Ok(pass.ok()),
-            gone = session.as_mut().read_body_or_idle(true), if all_here => gone.map(|_| None),
+            pass = wait.pass() => Ok(pass.ok_or(WaitEnd::Deadline)),
+            gone = session.as_mut().read_body_or_idle(true), if all_here => match gone {
+                Ok(_) => Error::e_explain(ErrorType::ConnectionClosed, "the client went away while it waited"),
+                Err(error) => Err(error),
+            },
         }
     });
-    match waited.await {
+    match waited.await.unwrap_or(Ok(Err(patience.end))).map_err(Error::into_down)? {
         Ok(pass) => {
-            if let Some(pass) = pass.map_err(Error::into_down)? {
-                ctx.admit(pass);
-                return Ok(None);
-            }
-            Error::e_explain(ErrorType::ConnectionClosed, "the client went away while it waited")
-                .map_err(Error::into_down)
+            ctx.admit(pass);
+            Ok(None)
         }
-        Err(_too_long) => {
-            room.expired();
-            ctx.read_clock();
-            let over = ctx.time_left().is_some_and(|left| left.is_zero());
-            ctx.flag = if over { Flag::Timeout } else { Flag::Overflow };
-            Ok(Some(if over { 504 } else { 503 }))
-        }
+        Err(end) => Ok(Some(ctx.let_go(&wait, end))),
     }
 }
 

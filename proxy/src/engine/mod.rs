@@ -19,6 +19,7 @@
 
 mod access_line;
 mod access_log;
+mod admission;
 mod authorities;
 mod chance;
 mod connect;
@@ -59,7 +60,7 @@ use crate::engine::authorities::Authorities;
 use crate::engine::gate::Gate;
 use crate::engine::shared::Shared;
 use crate::engine::stats::EngineStats;
-use crate::ring::ObservationRing;
+use crate::ring::{ObservationRing, RefusalRing};
 
 /// What the engine needs from the composition root.
 #[derive(Debug)]
@@ -70,6 +71,8 @@ pub struct EngineParts {
     pub table: Arc<ArcSwap<RoutingTable>>,
     /// Where finished tries go.
     pub ring: Arc<ObservationRing>,
+    /// Where requests go that were not let in.
+    pub refusals: Arc<RefusalRing>,
     /// Now.
     pub clock: Clock,
     /// When to stop. A dropped sender means [`Shutdown::Drain`].
@@ -158,8 +161,9 @@ impl Engine {
             .map_err(EngineError::Threads)?;
         metrics::describe();
         waiting::describe();
-        let mut shared =
-            Shared::new(parts.settings, parts.table, parts.ring, parts.clock, stats, log.queue());
+        admission::describe();
+        let rings = (parts.ring, parts.refusals);
+        let mut shared = Shared::new(parts.settings, parts.table, rings, parts.clock, stats, log.queue());
         shared.authorities = authorities;
         let shared = Arc::new(shared);
         let gate = gate::Connections::new(shared.clone());

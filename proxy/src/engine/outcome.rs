@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | no route | 404 | NR |
 //! | no instance | 503, `Retry-After` | UH |
+//! | refused by admission, or too late while it waited | 503, `Retry-After` | OM |
 //! | the pool's queue is full, or the wait in it too long | 503, `Retry-After` | UO |
 //! | no connection, after retries | 502 | UF |
 //! | the instance broke off before its answer | 502 | UC |
@@ -90,7 +91,7 @@ pub(super) fn words(status: u16) -> &'static str {
         404 => "no route takes this request\n",
         408 => "the request took too long to arrive\n",
         502 => "the instance could not be reached or broke off\n",
-        503 => "no instance is ready\n",
+        503 => "no instance is ready or free\n",
         504 => "no answer in time\n",
         _ => "the request could not be served\n",
     }

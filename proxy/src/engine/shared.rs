@@ -10,19 +10,21 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, Moment};
 use crate::engine::access_log::LogQueue;
+use crate::engine::admission::Doors;
 use crate::engine::authorities::Authorities;
 use crate::engine::chance::Chance;
 use crate::engine::connect::Resolver;
 use crate::engine::metrics::Metrics;
 use crate::engine::stats::EngineStats;
 use crate::engine::waiting::Rooms;
-use crate::ring::ObservationRing;
+use crate::ring::{ObservationRing, RefusalRing};
 
 /// What all requests share.
 pub(super) struct Shared {
     pub(super) settings: Arc<ArcSwap<Settings>>,
     pub(super) table: Arc<ArcSwap<RoutingTable>>,
     pub(super) ring: Arc<ObservationRing>,
+    pub(super) refusals: Arc<RefusalRing>,
     pub(super) clock: Clock,
     pub(super) stats: Arc<EngineStats>,
     pub(super) log: Arc<LogQueue>,
@@ -30,6 +32,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) resolver: Resolver,
     pub(super) authorities: Authorities,
+    pub(super) doors: Doors,
     pub(super) rooms: Rooms,
     /// A drain has begun: connections close after their response.
     pub(super) draining: AtomicBool,
@@ -39,7 +42,7 @@ impl Shared {
     pub(super) fn new(
         settings: Arc<ArcSwap<Settings>>,
         table: Arc<ArcSwap<RoutingTable>>,
-        ring: Arc<ObservationRing>,
+        (ring, refusals): (Arc<ObservationRing>, Arc<RefusalRing>),
         clock: Clock,
         stats: Arc<EngineStats>,
         log: Arc<LogQueue>,
@@ -48,6 +51,7 @@ impl Shared {
             settings,
             table,
             ring,
+            refusals,
             clock,
             stats,
             log,
@@ -55,7 +59,8 @@ impl Shared {
             metrics: Metrics::default(),
             resolver: Resolver::default(),
             authorities: Authorities::default(),
-            rooms: Rooms::default(),
+            doors: Doors::default(),
+            rooms: Rooms::new(clock),
             draining: AtomicBool::new(false),
         }
     }

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::reconcile::hands::Hands;
-use crate::ring::ObservationRing;
+use crate::ring::{ObservationRing, RefusalRing};
 
 /// A tick that takes longer is abandoned: a tenth of the time between two ticks is 10 ms, and five of those late in a
 /// row would be half a second of blindness.
@@ -29,6 +29,8 @@ const TICK_BUDGET: Duration = Duration::from_millis(50);
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// Observations taken between two looks at the other inputs, so that a flood of one cannot starve the other.
 const OBSERVATIONS_AT_ONCE: usize = 8_192;
+/// The same of requests that were not let in.
+const REFUSALS_AT_ONCE: usize = 2_048;
 /// Commands waiting for the loop; senders that find it full drop and count (adapters) or wait (operators).
 pub const COMMAND_QUEUE: usize = 4_096;
 
@@ -56,6 +58,8 @@ pub struct Reconciler {
     pub clock: Clock,
     /// Brings finished requests.
     pub ring: Arc<ObservationRing>,
+    /// Brings those that were not let in.
+    pub refusals: Arc<RefusalRing>,
     /// Brings everything else.
     pub commands: Receiver<Command>,
     /// Carries out effects.
@@ -119,6 +123,10 @@ impl Reconciler {
     }
 
     fn take_observations(&mut self) {
+        for _ in 0..REFUSALS_AT_ONCE {
+            let Some(refusal) = self.refusals.pop() else { break };
+            self.controller.handle(self.clock.now(), Input::Refused(Box::new(refusal)));
+        }
         for _ in 0..OBSERVATIONS_AT_ONCE {
             let Some(observation) = self.ring.pop() else { return };
             if let Some(tap) = &mut self.tap {

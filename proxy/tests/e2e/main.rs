@@ -12,6 +12,7 @@ mod demo;
 mod drain;
 mod drills;
 mod foretide;
+mod haproxy;
 mod init;
 mod k6;
 mod load;

@@ -1,5 +1,6 @@
 //! The engine, driven through real sockets on loopback.
 
+mod admission;
 mod client;
 mod drain;
 mod failures;

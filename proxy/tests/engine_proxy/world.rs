@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use foretide::clock::Clock;
 use foretide::engine::stats::EngineStats;
 use foretide::engine::{Engine, EngineError, EngineParts, Shutdown};
-use foretide::ring::ObservationRing;
+use foretide::ring::{ObservationRing, RefusalRing};
 use foretide_conf::settings::{AdminSettings, Listener, ServerSettings, Settings};
 use foretide_predictor::blend::TierWeights;
 use foretide_predictor::cost::table::KeyTable;
@@ -24,7 +24,7 @@ use foretide_routing::retry::RetryBudget;
 use foretide_routing::select::Selector;
 use foretide_routing::settings::{
     EjectionSettings, HealthSettings, LearningSettings, Policy, PoolSettings, RetrySettings, RouteMatch,
-    RouteSettings, RoutingSettings, ScalingMode, ScalingRule, ScalingSettings, ServingSettings,
+    RouteSettings, RoutingSettings, ScalingMode, ScalingRule, ScalingSettings, ServiceLevel, ServingSettings,
     UpstreamSettings,
 };
 use foretide_routing::table::{InstanceEntry, PoolTable, RoutingTable};
@@ -38,7 +38,9 @@ pub(crate) struct World {
     pub(crate) address: SocketAddr,
     pub(crate) stats: Arc<EngineStats>,
     pub(crate) ring: Arc<ObservationRing>,
+    pub(crate) refusals: Arc<RefusalRing>,
     pub(crate) lives: Vec<Arc<LiveLoad>>,
+    pub(crate) table: Arc<ArcSwap<RoutingTable>>,
     stop: watch::Sender<Shutdown>,
     thread: Option<JoinHandle<()>>,
 }
@@ -63,19 +65,21 @@ impl World {
         let lives: Vec<Arc<LiveLoad>> = instances.iter().map(|_| Arc::default()).collect();
         let clock = Clock::start();
         let table = table(&settings.routing, instances, &lives, clock.now());
-        let ring = Arc::new(ObservationRing::new(4096));
+        let table = Arc::new(ArcSwap::from_pointee(table));
+        let (ring, refusals) = (Arc::new(ObservationRing::new(4096)), Arc::new(RefusalRing::new(4096)));
         let (stop, shutdown) = watch::channel(Shutdown::Run);
         let parts = EngineParts {
             settings: Arc::new(ArcSwap::from_pointee(settings)),
-            table: Arc::new(ArcSwap::from_pointee(table)),
+            table: table.clone(),
             ring: ring.clone(),
+            refusals: refusals.clone(),
             clock,
             shutdown,
         };
         let (engine, addresses) = Engine::bind(parts)?;
         let stats = engine.stats();
         let thread = std::thread::spawn(move || engine.run());
-        Ok(World { address: addresses[0], stats, ring, lives, stop, thread: Some(thread) })
+        Ok(World { address: addresses[0], stats, ring, refusals, lives, table, stop, thread: Some(thread) })
     }
 
     /// Tells the proxy to drain, without waiting.
@@ -91,6 +95,22 @@ impl World {
             thread.join().expect("the engine ends in good order");
         }
         started.elapsed()
+    }
+
+    /// Puts the same table to service as if it had been made long ago.
+    pub(crate) fn make_stale(&self) {
+        let now = self.table.load();
+        let old = RoutingTable {
+            generation: now.generation + 1,
+            built_at: Timestamp::ZERO,
+            routes: now.routes.clone(),
+            pools: now.pools.iter().map(same_pool).collect(),
+            model: now.model.clone(),
+            costs: now.costs.clone(),
+            peers: now.peers.clone(),
+            stale_after: now.stale_after,
+        };
+        self.table.store(Arc::new(old));
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -153,7 +173,7 @@ fn settings() -> Settings {
         learning: learning(),
         seed: 1,
     };
-    Settings { server, admin: AdminSettings { address: None }, access_log: None, routing }
+    Settings { server, admin: AdminSettings { address: None }, agent_check: None, access_log: None, routing }
 }
 
 fn route(name: &str, prefix: &str, pool: &str) -> RouteSettings {
@@ -165,6 +185,7 @@ fn route(name: &str, prefix: &str, pool: &str) -> RouteSettings {
         parameters: Vec::new(),
         body_limit_bytes: 0,
         request_timeout: None,
+        level: ServiceLevel::default(),
     }
 }
 
@@ -192,6 +213,7 @@ fn pool(name: &str) -> PoolSettings {
         concurrency: 4,
         serving: ServingSettings::default(),
         queue: None,
+        admission: None,
         slow_start: Duration::ZERO,
         health: HealthSettings {
             path: None,
@@ -283,4 +305,8 @@ fn pool_table(at: usize, settings: &PoolSettings, instances: Vec<InstanceEntry>)
         retry_budget: Arc::new(RetryBudget::new(settings.retry)),
         panic: false,
     }
+}
+
+fn same_pool(pool: &PoolTable) -> PoolTable {
+    pool_table(pool.id.index(), &pool.settings, pool.instances.clone())
 }

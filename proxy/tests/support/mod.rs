@@ -45,6 +45,7 @@ pub(crate) fn report(s: u64) -> StatusReport {
         skills: TierSkills { baseline: Some(0.62), cost: Some(0.71), peers: None },
         model: model(s),
         routing_decisions: (0..40).map(|back| routing_decision(s * 20 - back)).collect(),
+        refusals: Vec::new(),
         scaling_decisions: scaling_decisions(s),
         fallbacks: vec![(Reason::NoModel, 312), (Reason::Retry, 4)],
     }

@@ -77,7 +77,7 @@ fn named(feature: &str, route: &RouteSettings) -> String {
 #[cfg(test)]
 mod tests {
     use foretide_predictor::cost::model::Contribution;
-    use foretide_routing::settings::{ParameterRule, ParameterSource, RouteMatch};
+    use foretide_routing::settings::{ParameterRule, ParameterSource, RouteMatch, ServiceLevel};
 
     use super::*;
 
@@ -93,6 +93,7 @@ mod tests {
             parameters: vec![rule("verb", ParameterKind::Category), rule("rows", ParameterKind::Number)],
             body_limit_bytes: 0,
             request_timeout: None,
+            level: ServiceLevel::default(),
         };
         let part = |feature, effect| Contribution { feature, value: 7.0, effect };
         let mut contributions = vec![part("number 1", 1.0), part("category 1", -0.5)];

@@ -7,7 +7,7 @@
 //!
 //! Time and chance come in as parameters; the same inputs give the same effects. Nothing here grows without bound:
 //! rings and caps are in the parts.
-use crate::decisions::RoutingEntry;
+use crate::decisions::{RefusedEntry, RoutingEntry};
 use crate::instance::{Instance, Life};
 use crate::io::{Effect, FleetEvent, Input, LoadSample, SeriesKey};
 use crate::learning::{Learning, Unit};
@@ -21,10 +21,10 @@ use foretide_predictor::blend::TierWeights;
 use foretide_predictor::cost::codec::LearnedCosts;
 use foretide_predictor::forecast::fit::Forecast;
 use foretide_predictor::hash;
-use foretide_predictor::id::{InstanceId, PoolId};
+use foretide_predictor::id::{InstanceId, PoolId, RouteId};
 use foretide_predictor::time::Timestamp;
 use foretide_routing::extract::CompiledRoutes;
-use foretide_routing::observe::{Observation, Outcome};
+use foretide_routing::observe::{Observation, Outcome, Refusal};
 use foretide_routing::settings::RoutingSettings;
 use foretide_routing::table::RoutingTable;
 use foretide_steering::score::Form;
@@ -104,6 +104,7 @@ impl Controller {
         self.now = self.now.max(now);
         match input {
             Input::Observed(seen) => self.observed(seen),
+            Input::Refused(refusal) => self.refused(*refusal),
             Input::Probed { instance, healthy } => self.probed(instance, healthy),
             Input::Fleet(event) => self.fleet(event),
             Input::Forecast { of, result } => self.fitted(&of, result),
@@ -278,10 +279,22 @@ impl Controller {
         }
         let pool =
             position.map_or_else(|| Arc::from("gone"), |position| Arc::clone(&self.pools[position].name));
-        let route = self.route_names.get(seen.query.route.index());
-        let route = route.cloned().unwrap_or_else(|| Arc::from("gone"));
+        let route = self.route_name(seen.query.route);
         let actual = lesson.work_us.map(|work_us| (work_us, self.learning.costs.class_of(work_us)));
         self.out.log.routed(RoutingEntry { seen, route, pool, form, actual });
+    }
+
+    fn route_name(&self, route: RouteId) -> Arc<str> {
+        self.route_names.get(route.index()).cloned().unwrap_or_else(|| Arc::from("gone"))
+    }
+
+    /// Demand that was not served is demand.
+    fn refused(&mut self, refusal: Refusal) {
+        let route = self.route_name(refusal.query.route);
+        let pool = self.pools.iter_mut().find(|pool| pool.id == refusal.pool && !pool.retired);
+        let Some(pool) = pool else { return };
+        pool.turned_away(refusal.work_us);
+        self.out.log.refused(RefusedEntry { refusal, route, pool: Arc::clone(&pool.name) });
     }
 
     fn probed(&mut self, id: InstanceId, healthy: bool) {

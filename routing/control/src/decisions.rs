@@ -1,9 +1,9 @@
 //! The last decisions with their inputs, for people: bounded rings, oldest out first.
-use crate::report::{RoutingDecisionReport, ScalingDecisionReport};
+use crate::report::{RefusalReport, RoutingDecisionReport, ScalingDecisionReport};
 use foretide_predictor::cost::model::Explanation;
 use foretide_predictor::cost::query::{ABSENT, CostClass, CostQuery};
 use foretide_routing::decide::Reason;
-use foretide_routing::observe::Observation;
+use foretide_routing::observe::{Observation, Refusal};
 use foretide_steering::score::Form;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,6 +16,8 @@ const _: () = assert!(
 );
 /// Scaling decisions kept.
 const SCALING: usize = 512;
+/// Refusals kept.
+const REFUSED: usize = 512;
 /// Decisions in one status report.
 const SHOWN: usize = 256;
 
@@ -34,9 +36,20 @@ pub(crate) struct RoutingEntry {
     pub(crate) actual: Option<(f64, CostClass)>,
 }
 
+/// A request that was not let in, as it is kept.
+#[derive(Debug)]
+pub(crate) struct RefusedEntry {
+    pub(crate) refusal: Refusal,
+    /// Route by name.
+    pub(crate) route: Arc<str>,
+    /// Pool by name.
+    pub(crate) pool: Arc<str>,
+}
+
 /// All decisions of the last while.
 #[derive(Debug, Default)]
 pub(crate) struct DecisionLog {
+    refused: VecDeque<RefusedEntry>,
     routing: VecDeque<RoutingEntry>,
     scaling: VecDeque<ScalingDecisionReport>,
     last_scaling_id: u64,
@@ -66,6 +79,14 @@ impl DecisionLog {
         self.scaling.push_back(decision);
     }
 
+    /// Keeps a refusal.
+    pub(crate) fn refused(&mut self, entry: RefusedEntry) {
+        if self.refused.len() == REFUSED {
+            self.refused.pop_front();
+        }
+        self.refused.push_back(entry);
+    }
+
     /// A routing decision by id, the last try if it was tried again, with what `explain` and `expect_bytes` say of it.
     pub(crate) fn routing(
         &self,
@@ -90,6 +111,11 @@ impl DecisionLog {
     }
 
     /// Newest first.
+    pub(crate) fn latest_refused(&self) -> Vec<RefusalReport> {
+        self.refused.iter().rev().take(SHOWN).map(RefusedEntry::report).collect()
+    }
+
+    /// Newest first.
     pub(crate) fn latest_scaling(&self) -> Vec<ScalingDecisionReport> {
         self.scaling.iter().rev().take(SHOWN).cloned().collect()
     }
@@ -97,6 +123,24 @@ impl DecisionLog {
     /// Fallbacks since the start.
     pub(crate) fn fallbacks(&self) -> Vec<(Reason, u64)> {
         self.fallbacks.iter().map(|(reason, count)| (*reason, *count)).collect()
+    }
+}
+
+impl RefusedEntry {
+    fn report(&self) -> RefusalReport {
+        let refusal = &self.refusal;
+        RefusalReport {
+            at: refusal.arrived_at,
+            route: self.route.to_string(),
+            pool: self.pool.to_string(),
+            consumer: format!("{:016x}", refusal.query.consumer_key),
+            reason: refusal.reason,
+            work_us: refusal.work_us,
+            latency_us: refusal.latency_us,
+            deadline_us: refusal.deadline_us,
+            priority: refusal.priority.name(),
+            in_flight: refusal.in_flight,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use foretide_predictor::forecast::fit::{Forecast, ForecastSettings};
 use foretide_predictor::forecast::series::Series;
 use foretide_predictor::id::{InstanceId, PoolId};
 use foretide_predictor::time::Timestamp;
-use foretide_routing::observe::Observation;
+use foretide_routing::observe::{Observation, Refusal};
 use foretide_routing::settings::{ProcessManager, RoutingSettings};
 use foretide_routing::table::RoutingTable;
 use std::sync::Arc;
@@ -20,6 +20,8 @@ use std::time::Duration;
 pub enum Input {
     /// A try finished. (Many of these: at most what the ring holds per tick.)
     Observed(Box<Observation>),
+    /// A request was not let in. (As many.)
+    Refused(Box<Refusal>),
     /// An active health check came back.
     Probed {
         /// Of whom.

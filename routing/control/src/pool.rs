@@ -32,6 +32,9 @@ const INSTANCE_STEPS: usize = 5;
 /// Steps ahead at most: a day of minutes.
 const MOST_STEPS_AHEAD: usize = 1_440;
 
+/// No request is counted with more than an hour of work.
+const MOST_WORK_US: f64 = 3.6e9;
+
 /// What a tick brings to each pool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Surroundings<'a> {
@@ -62,6 +65,8 @@ pub(crate) struct Pool {
     /// How its instances serve, as their answers show.
     serving: Serving,
     steps: Steps,
+    /// Was not let in since the last collection.
+    refused: Arrived,
     collected_at: Timestamp,
     score_due: Timestamp,
 }
@@ -91,6 +96,7 @@ impl Pool {
             retired: false,
             serving: Serving::assuming(assumed(settings)),
             steps: Steps::new(learning.step),
+            refused: Arrived::default(),
             collected_at: now,
             score_due: now,
             settings: Arc::new(settings.clone()),
@@ -129,7 +135,7 @@ impl Pool {
         }
         self.collected_at = to;
         let lead = self.scaler.lead(&self.settings.scaling);
-        let mut sum = Arrived::default();
+        let mut sum = std::mem::take(&mut self.refused);
         let mut in_flight = 0;
         for instance in self.instances.values_mut() {
             let (arrived, closed) = instance.collect(from, to);
@@ -148,6 +154,13 @@ impl Pool {
             self.scaler.target_rate.close(step, around.settings.learning.step);
             out.records.push(sample(&self.name, None, step));
         }
+    }
+
+    /// A request of so much predicted work was not let in; it counts as demand all the same, or a pool that refuses would
+    /// never grow.
+    pub(crate) fn turned_away(&mut self, work_us: f64) {
+        self.refused.requests += 1.0;
+        self.refused.work_s += work_us.clamp(0.0, MOST_WORK_US) / 1e6;
     }
 
     /// A step of this pool's own history, read back at the start.

@@ -8,7 +8,7 @@ use foretide_predictor::id::InstanceId;
 use foretide_predictor::peers::Anomaly;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::decide::{Candidate, Reason};
-use foretide_routing::observe::{Outcome, Utilisation};
+use foretide_routing::observe::{Outcome, RefusalReason, Utilisation};
 use foretide_routing::settings::{Policy, ScalingMode};
 use foretide_routing::table::InstanceState;
 use serde::Serialize;
@@ -30,6 +30,8 @@ pub struct StatusReport {
     pub model: ModelReport,
     /// Latest routing decisions, newest first, at most 256 here; older ones by id.
     pub routing_decisions: Vec<RoutingDecisionReport>,
+    /// Latest requests that were not let in, newest first, at most 256.
+    pub refusals: Vec<RefusalReport>,
     /// Latest scaling decisions, newest first, at most 256.
     pub scaling_decisions: Vec<ScalingDecisionReport>,
     /// Fallbacks since the start, by reason.
@@ -198,6 +200,33 @@ pub struct RoutingDecisionReport {
     /// What moved the prediction; only where a single decision is asked for, and while its model serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Explanation>,
+}
+
+/// A request that admission refused, with what it rested on.
+#[derive(Clone, Debug, Serialize)]
+pub struct RefusalReport {
+    /// When it came.
+    pub at: Timestamp,
+    /// Route by name.
+    pub route: String,
+    /// Pool by name.
+    pub pool: String,
+    /// Hash of the consumer.
+    pub consumer: String,
+    /// Why.
+    pub reason: RefusalReason,
+    /// Its predicted work, microseconds.
+    pub work_us: f64,
+    /// Its predicted latency, waiting included, microseconds; absent: nobody knew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<f64>,
+    /// Later its answer would have been worth nothing, microseconds from its arrival; absent: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_us: Option<f64>,
+    /// `low`, `normal` or `high`.
+    pub priority: &'static str,
+    /// In the pool and its queue at the time.
+    pub in_flight: u32,
 }
 
 /// One scaling decision with its inputs.

@@ -23,6 +23,7 @@ impl Controller {
             skills: self.skills(),
             model: self.model_report(),
             routing_decisions: self.out.log.latest_routing(),
+            refusals: self.out.log.latest_refused(),
             scaling_decisions: self.out.log.latest_scaling(),
             fallbacks: self.out.log.fallbacks(),
         }

@@ -23,6 +23,12 @@ impl ConsumerReader {
         Self { sources: sources.iter().map(tagged).collect(), address_tag: hash::bytes(b"address") }
     }
 
+    /// Key of the consumer whom the first source would call so.
+    pub(crate) fn key_of(&self, name: &[u8]) -> u64 {
+        let tag = self.sources.first().map_or(self.address_tag, |(tag, _)| *tag);
+        hash::pair(tag, hash::bytes(name))
+    }
+
     /// Key of the consumer, and whether one of the sources named it.
     pub(crate) fn read(&self, head: &impl RequestHead) -> (u64, bool) {
         let named = self.sources.iter().find_map(|(tag, source)| Some(hash::pair(*tag, name(source, head)?)));

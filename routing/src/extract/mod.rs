@@ -11,6 +11,7 @@
 
 pub mod body;
 pub mod consumer;
+pub mod described;
 pub mod head;
 pub mod jwt;
 pub mod matching;
@@ -21,7 +22,7 @@ use crate::extract::body::BodyReader;
 use crate::extract::consumer::ConsumerReader;
 use crate::extract::matching::Matcher;
 use crate::extract::parameter::{ParameterReader, Slot};
-use crate::settings::{ParameterKind, ParameterSource, RouteSettings, RoutingSettings};
+use crate::settings::{ParameterKind, ParameterRule, ParameterSource, RouteSettings, RoutingSettings};
 use core::net::IpAddr;
 use foretide_predictor::cost::query::{CATEGORIES, CostQuery, NUMBERS};
 use foretide_predictor::hash;
@@ -126,17 +127,7 @@ impl Route {
         let matcher = Matcher::compile(&settings.matches);
         let mut parameters = Vec::new();
         let mut body = BodyReader::default();
-        let (mut numbers, mut categories) = (0, 0);
-        for rule in &settings.parameters {
-            let (used, room) = match rule.kind {
-                ParameterKind::Number => (&mut numbers, NUMBERS),
-                ParameterKind::Category => (&mut categories, CATEGORIES),
-            };
-            if *used == room {
-                continue;
-            }
-            let slot = Slot { kind: rule.kind, index: *used };
-            *used += 1;
+        for (rule, slot) in slots(settings) {
             match &rule.source {
                 ParameterSource::JsonField(pointer) => body.add(pointer, slot),
                 source => parameters.extend(ParameterReader::compile(source, slot, &matcher)),
@@ -152,4 +143,17 @@ impl Route {
             settings: settings.clone(),
         }
     }
+}
+
+/// Where each parameter of a route goes in the query; those beyond its width go nowhere.
+fn slots(settings: &RouteSettings) -> impl Iterator<Item = (&ParameterRule, Slot)> {
+    let (mut numbers, mut categories) = (0, 0);
+    settings.parameters.iter().filter_map(move |rule| {
+        let (used, room) = match rule.kind {
+            ParameterKind::Number => (&mut numbers, NUMBERS),
+            ParameterKind::Category => (&mut categories, CATEGORIES),
+        };
+        *used += 1;
+        (*used <= room).then(|| (rule, Slot { kind: rule.kind, index: *used - 1 }))
+    })
 }

@@ -103,15 +103,25 @@ pub struct Load {
 impl Load {
     /// Takes a request on. The same `work_us` takes it off again.
     pub fn add(&mut self, work_us: u64) {
-        self.total = self.total.wrapping_add(word(work_us));
-        let held = &mut self.words[bucket_of(work_us)];
-        *held = held.wrapping_add(word(work_us));
+        self.add_as(work_us, work_us);
     }
 
     /// Takes a request off.
     pub fn remove(&mut self, work_us: u64) {
+        self.remove_as(work_us, work_us);
+    }
+
+    /// Takes a request of this work on in the bucket of another size, where the order is not by work alone.
+    pub fn add_as(&mut self, size_us: u64, work_us: u64) {
+        self.total = self.total.wrapping_add(word(work_us));
+        let held = &mut self.words[bucket_of(size_us)];
+        *held = held.wrapping_add(word(work_us));
+    }
+
+    /// Takes off what [`Self::add_as`] took on.
+    pub fn remove_as(&mut self, size_us: u64, work_us: u64) {
         self.total = self.total.wrapping_sub(word(work_us));
-        let held = &mut self.words[bucket_of(work_us)];
+        let held = &mut self.words[bucket_of(size_us)];
         *held = held.wrapping_sub(word(work_us));
     }
 

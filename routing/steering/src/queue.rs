@@ -1,23 +1,22 @@
 //! The queue in the proxy, in front of worker pools: who waits, and who goes next.
 //!
 //! ```text
-//! order = x + 0.02 · arrival        smallest first
+//! order = x / weight(priority) + 0.02 · arrival        smallest first
 //! ```
 //!
 //! Shortest predicted first, bound late: a request that waits in the proxy can still go to whichever worker becomes free
 //! first, one that waits at an instance cannot. Ageing: a request that has waited a second goes before one that is 20 ms
 //! shorter and just came, so heavy ones are overtaken for a bounded time only. With equal predictions the order is that
-//! of arrival.
+//! of arrival. Work over weight is the order that keeps the weighted sum of waiting least (Smith 1956); so priority does
+//! not put a heavy request before every light one, and ageing ends every wait.
 //!
-//! Bounded: who finds it full is refused at once. Who has waited beyond its deadline is handed out as expired, so that
-//! somebody can say so; who has gone away is simply not served by the caller, who knows.
-//!
-//! Known weakness: requests that have gone away keep their place in the sums until it is their turn.
+//! Bounded: who finds it full is refused at once. Everybody brings the latest moment at which serving it is still worth
+//! something: beyond that it is handed out as expired. Who leaves gives up its place, exactly.
 
+use crate::admission::Priority;
 use crate::buckets::{Load, Newcomer, whole_us};
 use foretide_predictor::time::Timestamp;
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 
 /// Microseconds of work that a microsecond of waiting is worth: its inverse, 1 / 0.02.
 const AGEING: u64 = 50;
@@ -25,10 +24,17 @@ const AGEING: u64 = 50;
 /// Who waits. `T` is whatever lets the caller wake it.
 #[derive(Debug)]
 pub struct Queue<T> {
-    waiting: BinaryHeap<Waiting<T>>,
+    waiting: BTreeMap<Place, Waiting<T>>,
     load: Load,
     room: usize,
     arrivals: u64,
+}
+
+/// A place in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    order: u64,
+    arrival: u64,
 }
 
 /// Whose turn it is.
@@ -36,23 +42,47 @@ pub struct Queue<T> {
 pub enum Next<T> {
     /// Goes to the worker that has become free.
     Serve(T),
-    /// Its deadline has passed.
+    /// It is too late for it.
     Expired(T),
+}
+
+/// A request that wants to wait.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guest {
+    /// Predicted work, microseconds.
+    pub work_us: f64,
+    /// What it may expect.
+    pub priority: Priority,
+    /// When it came.
+    pub arrived: Timestamp,
+    /// Serving it later than this is of no use.
+    pub latest: Timestamp,
+}
+
+impl Guest {
+    /// Work over weight, whole microseconds: its rank among those that came at the same time.
+    fn size_us(&self) -> u64 {
+        whole_us(self.work_us / self.priority.weight())
+    }
 }
 
 #[derive(Debug)]
 struct Waiting<T> {
-    order: u64,
-    arrival: u64,
+    size_us: u64,
     work_us: u64,
-    deadline: Timestamp,
+    latest: Timestamp,
     who: T,
 }
 
 impl<T> Queue<T> {
-    /// For at most `room` requests, allocated at once.
+    /// For at most `room` requests.
     pub fn new(room: usize) -> Self {
-        Self { waiting: BinaryHeap::with_capacity(room), load: Load::default(), room, arrivals: 0 }
+        Self { waiting: BTreeMap::new(), load: Load::default(), room, arrivals: 0 }
+    }
+
+    /// Changes how many may wait; those that wait stay.
+    pub fn set_room(&mut self, room: usize) {
+        self.room = room;
     }
 
     /// Requests that wait.
@@ -71,54 +101,46 @@ impl<T> Queue<T> {
     }
 
     /// Work that would be served before a newcomer, microseconds.
-    pub fn before_us(&self, newcomer: Newcomer) -> f32 {
-        self.load.up_to_us(newcomer)
+    pub fn before_us(&self, work_us: f64, priority: Priority) -> f32 {
+        self.load.up_to_us(Newcomer::of(work_us / priority.weight()))
     }
 
-    /// Queues a request of predicted work `work_us` that came at `arrived`.
+    /// Queues a request; where it stands, to be able to leave.
     ///
     /// # Errors
     /// The queue is full: the request comes back, to be refused.
-    pub fn push(&mut self, who: T, work_us: f64, arrived: Timestamp, deadline: Timestamp) -> Result<(), T> {
+    pub fn push(&mut self, who: T, guest: Guest) -> Result<Place, T> {
         if self.waiting.len() >= self.room {
             return Err(who);
         }
-        let work_us = whole_us(work_us);
-        self.load.add(work_us);
+        let (size_us, work_us) = (guest.size_us(), whole_us(guest.work_us));
+        self.load.add_as(size_us, work_us);
         self.arrivals += 1;
-        let order = work_us.saturating_add(arrived.as_us() / AGEING);
-        self.waiting.push(Waiting { order, arrival: self.arrivals, work_us, deadline, who });
-        Ok(())
+        let order = size_us.saturating_add(guest.arrived.as_us() / AGEING);
+        let place = Place { order, arrival: self.arrivals };
+        self.waiting.insert(place, Waiting { size_us, work_us, latest: guest.latest, who });
+        Ok(place)
     }
 
     /// Whose turn it is; `None`: nobody waits.
     pub fn pop(&mut self, now: Timestamp) -> Option<Next<T>> {
-        let Waiting { work_us, deadline, who, .. } = self.waiting.pop()?;
-        self.load.remove(work_us);
-        Some(if deadline < now { Next::Expired(who) } else { Next::Serve(who) })
+        let (_, waiting) = self.waiting.pop_first()?;
+        let late = waiting.latest < now;
+        let who = self.taken(waiting);
+        Some(if late { Next::Expired(who) } else { Next::Serve(who) })
+    }
+
+    /// Gives up a place; `None`: its turn has come already.
+    pub fn leave(&mut self, place: Place) -> Option<T> {
+        let waiting = self.waiting.remove(&place)?;
+        Some(self.taken(waiting))
+    }
+
+    fn taken(&mut self, waiting: Waiting<T>) -> T {
+        self.load.remove_as(waiting.size_us, waiting.work_us);
+        waiting.who
     }
 }
-
-impl<T> Ord for Waiting<T> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // The heap gives out its largest.
-        (other.order, other.arrival).cmp(&(self.order, self.arrival))
-    }
-}
-
-impl<T> PartialOrd for Waiting<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<T> PartialEq for Waiting<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other).is_eq()
-    }
-}
-
-impl<T> Eq for Waiting<T> {}
 
 #[cfg(test)]
 mod tests {
@@ -131,16 +153,24 @@ mod tests {
         Timestamp::from_us(ms * 1_000)
     }
 
+    fn guest(work_us: f64, arrived: Timestamp) -> Guest {
+        Guest { work_us, priority: Priority::Normal, arrived, latest: NEVER }
+    }
+
+    fn served<T>(queue: &mut Queue<T>, now: Timestamp) -> Vec<Next<T>> {
+        std::iter::from_fn(|| queue.pop(now)).collect()
+    }
+
     #[test]
     fn short_ones_first_but_not_for_ever() {
         let mut queue = Queue::new(4);
-        assert!(queue.push("heavy", 30_000.0, at(0), NEVER).is_ok());
-        assert!(queue.push("light", 1_000.0, at(10), NEVER).is_ok());
+        assert!(queue.push("heavy", guest(30_000.0, at(0))).is_ok());
+        assert!(queue.push("light", guest(1_000.0, at(10))).is_ok());
         // 29 ms more work are worth 1.45 s of waiting.
-        assert!(queue.push("late light", 1_000.0, at(1_500), NEVER).is_ok());
-        assert!(queue.push("in time", 1_000.0, at(1_400), NEVER).is_ok());
-        assert_eq!(queue.push("fifth", 1.0, at(10), NEVER), Err("fifth"));
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop(at(2_000))).collect();
+        assert!(queue.push("late light", guest(1_000.0, at(1_500))).is_ok());
+        assert!(queue.push("in time", guest(1_000.0, at(1_400))).is_ok());
+        assert_eq!(queue.push("fifth", guest(1.0, at(10))), Err("fifth"));
+        let order = served(&mut queue, at(2_000));
         assert_eq!(order, ["light", "in time", "heavy", "late light"].map(Next::Serve));
     }
 
@@ -148,26 +178,67 @@ mod tests {
     fn equals_go_in_order_of_arrival_and_the_late_ones_expire() {
         let mut queue = Queue::new(8);
         for who in 0..3 {
-            assert!(queue.push(who, 5.0, at(1), at(10 + who)).is_ok());
+            assert!(queue.push(who, Guest { latest: at(10 + who), ..guest(5.0, at(1)) }).is_ok());
         }
-        assert_eq!(queue.before_us(Newcomer::of(100.0)), 15.0);
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop(at(11))).collect();
-        assert_eq!(order, [Next::Expired(0), Next::Serve(1), Next::Serve(2)]);
+        assert_eq!(queue.before_us(100.0, Priority::Normal), 15.0);
+        assert_eq!(served(&mut queue, at(11)), [Next::Expired(0), Next::Serve(1), Next::Serve(2)]);
+    }
+
+    #[test]
+    fn the_important_go_before_others_of_up_to_their_weight_in_work() {
+        let mut queue = Queue::new(8);
+        let ask = |priority, work_us| Guest { priority, ..guest(work_us, at(0)) };
+        for (who, priority, work_us) in [
+            ("low", Priority::Low, 1_000.0),
+            ("light", Priority::Normal, 1_500.0),
+            ("usual", Priority::Normal, 3_000.0),
+            ("high", Priority::High, 8_000.0),
+        ] {
+            assert!(queue.push(who, ask(priority, work_us)).is_ok());
+        }
+        assert_eq!(queue.before_us(1_000.0, Priority::Low), 13_500.0);
+        assert_eq!(queue.before_us(100.0, Priority::High), 0.0);
+        let order = served(&mut queue, at(0));
+        assert_eq!(order, ["light", "high", "usual", "low"].map(Next::Serve));
+        assert_eq!(queue.work_us(), 0);
+    }
+
+    #[test]
+    fn who_leaves_is_out_of_all_sums() {
+        let mut queue = Queue::new(2);
+        let heavy = queue.push("heavy", guest(1e6, at(0))).unwrap();
+        assert!(queue.push("light", guest(10.0, at(0))).is_ok());
+        assert_eq!(queue.leave(heavy), Some("heavy"));
+        assert_eq!(queue.leave(heavy), None, "only once");
+        assert_eq!((queue.len(), queue.work_us()), (1, 10));
+        assert!(queue.push("another", guest(1.0, at(0))).is_ok(), "its place is free");
     }
 
     proptest! {
         #[test]
-        fn work_that_waits_is_exact_and_nobody_is_lost(works in prop::collection::vec(any::<f64>(), 0..80), room in 0usize..60) {
+        fn work_that_waits_is_exact_and_nobody_is_lost(
+            works in prop::collection::vec((any::<f64>(), 0u8..3, any::<bool>()), 0..80),
+            room in 0usize..60,
+        ) {
             let mut queue = Queue::new(room);
-            let mut refused = 0;
-            for (who, &work) in works.iter().enumerate() {
-                refused += usize::from(queue.push(who, work, at(who as u64), NEVER).is_err());
+            let (mut refused, mut left, mut places) = (0, 0, Vec::new());
+            for (who, &(work_us, priority, _)) in works.iter().enumerate() {
+                let priority = [Priority::Low, Priority::Normal, Priority::High][usize::from(priority)];
+                let asking = Guest { priority, ..guest(work_us, at(who as u64)) };
+                match queue.push(who, asking) {
+                    Ok(place) => places.push((who, place)),
+                    Err(_) => refused += 1,
+                }
             }
             prop_assert_eq!(refused, works.len().saturating_sub(room));
-            let expected: u64 = works.iter().take(room).map(|&work| whole_us(work)).sum();
+            let expected: u64 = works.iter().take(room).map(|&(work_us, _, _)| whole_us(work_us)).sum();
             prop_assert_eq!(queue.work_us(), expected);
-            let served = std::iter::from_fn(|| queue.pop(at(0))).count();
-            prop_assert_eq!((served + refused, queue.work_us()), (works.len(), 0));
+            for &(who, place) in places.iter().filter(|&&(who, _)| works[who].2) {
+                prop_assert_eq!(queue.leave(place), Some(who));
+                left += 1;
+            }
+            let served = served(&mut queue, at(0)).len();
+            prop_assert_eq!((served + left + refused, queue.work_us()), (works.len(), 0));
         }
     }
 }

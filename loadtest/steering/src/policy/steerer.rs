@@ -2,7 +2,7 @@
 
 use crate::policy::Steering;
 use foretide_predictor::time::Timestamp;
-use foretide_steering::admission::{Admission, Priority};
+use foretide_steering::admission::{Admission, Applicant, MARGIN, Priority};
 use foretide_steering::buckets::{Load, Newcomer, typical_us, whole_us};
 use foretide_steering::gate::SkillGate;
 use foretide_steering::queue::Queue;
@@ -109,21 +109,22 @@ impl Steerer {
         if self.has_room(None) {
             return service_us;
         }
-        f64::from(queue.before_us(Newcomer::of(work_us))) / capacity + service_us
+        f64::from(queue.before_us(work_us, Priority::Normal)) / capacity + service_us
     }
 
     /// Whether a request that is expected to take so long may come in.
     pub fn admits(&self, expected_us: f64, objective_us: f64, waiting: usize) -> bool {
         let in_flight: u64 = self.own.iter().map(Load::requests).sum();
         let all = in_flight as u32 + waiting as u32;
-        !self.steering.admission
-            || self.admission.admits(expected_us, Some(objective_us), Priority::Normal, all)
+        let (predicted_us, deadline_us) = (Some(expected_us), Some(objective_us));
+        let applicant = Applicant { predicted_us, deadline_us, priority: Priority::Normal };
+        !self.steering.admission || self.admission.admits(applicant, MARGIN, all).is_ok()
     }
 
     /// A request that was expected to take so long took so long, with so many waiting.
     pub fn admitted(&mut self, expected_us: f64, latency_us: f64, waiting: usize) {
         let in_flight: u64 = self.own.iter().map(Load::requests).sum();
-        self.admission.observe(expected_us, latency_us, in_flight as u32 + waiting as u32);
+        self.admission.observe(Some(expected_us), latency_us, in_flight as u32 + waiting as u32);
     }
 
     /// Whether some instance, or this one, has a free slot.

@@ -34,6 +34,7 @@ pub(crate) fn settings() -> RoutingSettings {
             parameters: vec![],
             body_limit_bytes: 0,
             request_timeout: None,
+            level: ServiceLevel::default(),
         }],
         pools: vec![pool("web")],
         events: vec![],
@@ -86,6 +87,7 @@ pub(crate) fn pool(name: &str) -> PoolSettings {
         concurrency: 1,
         serving: ServingSettings::default(),
         queue: None,
+        admission: None,
         slow_start: Duration::ZERO,
         health: HealthSettings {
             path: Some("/live".to_owned()),
