@@ -368,10 +368,9 @@ async fn a_lease_takes_its_cost_on_until_it_is_given_back_or_over() {
     let answer = admin.post("/api/v1/leases", body).await;
     assert_eq!(answer.status, 201, "{}", answer.body);
     let lease = answer.json();
-    assert_eq!(
-        (&lease["pool"], &lease["ttl_ms"], &lease["work_ms"]),
-        (&"shop".into(), &5_000.into(), &10.0.into())
-    );
+    assert_eq!((&lease["pool"], &lease["ttl_ms"]), (&"shop".into(), &5_000.into()));
+    let work_ms = lease["work_ms"].as_f64().unwrap();
+    assert!((work_ms - 10.0).abs() < 0.01, "{work_ms}: nothing is known yet");
     let expires_at = (support::START_S + 5) * 1_000_000;
     assert_eq!(lease["expires_at"].as_u64(), Some(expires_at));
     let second = admin.post("/api/v1/leases", r#"{"route": "search", "work_ms": 2.5}"#).await.json();

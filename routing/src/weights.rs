@@ -1,10 +1,10 @@
 //! How much each instance of a pool should get, for balancers and clients that choose by themselves.
 //!
 //! ```text
-//! weight_j = slots_j · exp(-rho_j) · warm_j · clamp(1 + mean load - load_j, 1/4, 2) / (1 + penalty_j / 25 ms)
+//! weight_j = written_j · slots_j · exp(-rho_j) · warm_j · clamp(1 + mean load - load_j, 1/4, 2) / (1 + penalty_j / 25 ms)
 //! ```
 //!
-//! Capacity first: slots, measured speed, and how far it is up its ramp. Then what is there already, by the load score (share
+//! Capacity first: the weight that the operator has written, slots, measured speed, and how far it is up its ramp. Then what is there already, by the load score (share
 //! of capacity, all tiers): an instance that is a tenth of its capacity above the mean gets a tenth less. That is a
 //! proportional controller of gain 1 whose answer takes seconds, so it is bounded on both sides: weights steer the average,
 //! and a balancer that reads them every second must not swing. Errors last: one that always fails keeps a fifth.
@@ -41,7 +41,8 @@ fn load(entry: &InstanceEntry) -> Option<f64> {
 
 /// Never 0 and always finite: every factor is bounded.
 fn raw(pool: &PoolTable, entry: &InstanceEntry, mean: f64, now: Timestamp) -> f64 {
-    let capacity = f64::from(entry.concurrency.max(1)) * f64::from(-entry.live.speed_residual()).exp();
+    let slots = f64::from(entry.weight.max(1)) * f64::from(entry.concurrency.max(1));
+    let capacity = slots * f64::from(-entry.live.speed_residual()).exp();
     let warm = warmth(entry.warm_since, pool.settings.slow_start, now);
     let above = load(entry).map_or(0.0, |load| load - mean);
     let headroom = (1.0 - above).clamp(*HEADROOM.start(), *HEADROOM.end());

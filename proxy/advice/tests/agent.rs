@@ -10,7 +10,6 @@ use foretide_advice::leases::{LeaseError, LeaseRequest};
 use foretide_advice::{Advice, AdviceParts, agent};
 use foretide_control::controller::Controller;
 use foretide_control::io::Input;
-use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::table::InstanceState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -93,7 +92,8 @@ async fn instances_are_asked_by_name_and_answer_in_haproxys_words() {
         assert_eq!(world.ask(unknown).await, "\n", "changes nothing: {unknown:?}");
     }
     assert_eq!(world.ask(&"x".repeat(2_000)).await, "\n");
-    world.controller.handle(at(50), Input::Probed { instance: InstanceId(1), healthy: false });
+    let instance = world.table.load().pools[0].instances[1].id;
+    world.controller.handle(at(50), Input::Probed { instance, healthy: false });
     world.tick(100);
     assert_eq!(world.ask("10.0.0.2:80\n").await, "down #fails its health checks\n");
     assert_eq!(world.ask("10.0.0.3:80\n").await, "up ready 100%\n");

@@ -93,7 +93,8 @@ fn haproxy_weighs_its_servers_as_the_agent_says() {
     );
     let foretide = Foretide::with(folder.path(), &config);
     let haproxy = Haproxy::start(&binary, folder.path(), &producers, agent);
-    let full = |status: &str, weight| status.starts_with("UP") && weight == 100;
+    // It checks them only through the agent, and then calls those that are up "no check".
+    let full = |status: &str, weight| status == "no check" && weight == 100;
     for server in ["s0", "s1"] {
         haproxy.until("is up with its whole weight", server, full);
     }
@@ -106,7 +107,7 @@ fn haproxy_weighs_its_servers_as_the_agent_says() {
     let leased = usize::from(lease["address"] != producers[0].address.to_string());
     let [leased, other] = [leased, 1 - leased].map(|number| format!("s{number}"));
     haproxy.until("weighs less while it is leased", &leased, |status, weight| {
-        status.starts_with("UP") && weight < 60
+        status == "no check" && weight < 60
     });
     haproxy.until("keeps its weight", &other, full);
     let path = format!("/api/v1/leases/{}", lease["lease"].as_str().expect("a name"));
@@ -114,7 +115,7 @@ fn haproxy_weighs_its_servers_as_the_agent_says() {
     haproxy.until("has its whole weight again", &leased, full);
 
     producers[1].kill();
-    haproxy.until("is down once its checks fail", "s1", |status, _| status.starts_with("DOWN"));
+    haproxy.until("is down once its checks fail", "s1", |status, _| status == "DOWN (agent)");
     assert!(foretide.metric("foretide_agent_checks_total", &["answer=\"down\""]) >= Some(1.0));
     foretide.stop();
 }
