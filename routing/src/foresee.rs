@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The request's own latency, not its score: without what it does to others, and with measured speeds in full, because it
-//! is compared with a deadline and with what was measured. Up to [`MOST`] instances are looked at, from a random one on.
+//! is compared with a deadline and with what was measured. Up to 128 instances are looked at, from a random one on.
 //!
 //! Known weakness: who comes later may overtake or share, and what others send there is not seen; admission leaves a margin
 //! for that and learns a correction.
