@@ -1,7 +1,7 @@
 //! How long a request would take in a pool, by what is in flight there now: what admission asks before it lets it in.
 //!
 //! ```text
-//! sent on at once        min over instances of  latency(x, in flight) · exp(rho)
+//! sent on at once        min over instances of  latency(x, in flight) · exp(rho)         in the form of the pool
 //! waits in the proxy     work before it in the queue / capacity + x · slots / capacity       capacity = Σ slots · exp(-rho)
 //! ```
 //!
@@ -25,10 +25,10 @@ pub fn latency_us(pool: &PoolTable, work_us: f64, chance: u64) -> f64 {
     let count = pool.instances.len();
     let start = if count > MOST { (chance % count as u64) as usize } else { 0 };
     let instances = pool.instances.iter().cycle().skip(start).take(count.min(MOST));
-    instances.map(|entry| on(entry, newcomer)).fold(f64::INFINITY, f64::min)
+    instances.map(|entry| on(entry, pool.form, newcomer)).fold(f64::INFINITY, f64::min)
 }
 
-fn on(entry: &InstanceEntry, newcomer: Newcomer) -> f64 {
+fn on(entry: &InstanceEntry, form: Form, newcomer: Newcomer) -> f64 {
     let in_flight = entry.live.in_flight();
     let busy = in_flight.requests >= entry.concurrency;
     let ahead = Ahead {
@@ -36,8 +36,7 @@ fn on(entry: &InstanceEntry, newcomer: Newcomer) -> f64 {
         interference_us: if busy { entry.live.interference_us(newcomer) } else { 0.0 },
         work_us: in_flight.work_us as f32,
     };
-    let latency_us =
-        Form::ProcessorSharing.latency_us(newcomer.work_us() as f32, &ahead, entry.concurrency as f32);
+    let latency_us = form.latency_us(newcomer.work_us() as f32, &ahead, entry.concurrency as f32);
     f64::from(latency_us * entry.live.speed_residual().exp())
 }
 
