@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 const ROOMS: [&str; 5] = ["predictor", "routing", "conf", "loadtest", "proxy"];
 /// Crates (folder, name). Dependencies run one way: each may use those before it. A room may hold several; the room of
 /// the proxy holds the offline workbench and the instance managers, which by this order know no other adapter.
-const CRATES: [(&str, &str); 13] = [
+const CRATES: [(&str, &str); 14] = [
     ("predictor", "foretide-predictor"),
     ("routing/steering", "foretide-steering"),
+    ("routing/shadow", "foretide-shadow"),
     ("routing", "foretide-routing"),
     ("routing/control", "foretide-control"),
     ("routing/orca", "foretide-orca"),
@@ -23,7 +24,8 @@ const CRATES: [(&str, &str); 13] = [
     ("proxy", "foretide"),
 ];
 /// Folders of the crates in the pure rooms.
-const PURE: [&str; 5] = ["predictor", "routing/steering", "routing", "routing/control", "routing/orca"];
+const PURE: [&str; 6] =
+    ["predictor", "routing/steering", "routing/shadow", "routing", "routing/control", "routing/orca"];
 /// These never import each other; only the composition root knows them all.
 const ADAPTERS: [&str; 2] = ["engine", "store"];
 /// Nor do these, which are crates.
@@ -122,7 +124,7 @@ fn dependencies_run_one_way() {
         }
     }
     assert_none(
-        "predictor <- steering <- routing <- control <- conf <- loadtest <- laboratory <- workbench <- proxy",
+        "predictor <- steering <- shadow <- routing <- control <- conf <- loadtest <- laboratory <- workbench <- proxy",
         &offences,
     );
 }

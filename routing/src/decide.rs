@@ -27,7 +27,7 @@ use crate::select::shortlist::Shortlist;
 use crate::select::{Selector, explore, reactive};
 use crate::table::{PoolTable, RoutingTable};
 use foretide_predictor::cost::estimator::{self, CostPrediction};
-use foretide_predictor::cost::query::{CostBasis, PRIOR_WORK_US};
+use foretide_predictor::cost::query::CostBasis;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,7 @@ pub struct Decision {
     pub instance: InstanceId,
     /// Why.
     pub reason: Reason,
-    /// Predicted cost with its features.
+    /// Predicted cost with its features, and what steered the choice because of it.
     pub prediction: CostPrediction,
     /// Best few, best first, the chosen one among them; `None` beyond what was compared.
     pub candidates: [Option<Candidate>; CANDIDATES],
@@ -96,9 +96,11 @@ pub struct Decision {
     pub in_flight: u32,
 }
 
-/// Predicts a request once. Call once a request, also if it is retried.
+/// Predicts a request once, and says what it steers with. Call once a request, also if it is retried.
 pub fn predict(table: &RoutingTable, facts: &RequestFacts, now: Timestamp) -> CostPrediction {
-    estimator::predict(&table.costs, table.model.as_deref(), &facts.query, now)
+    let mut prediction = estimator::predict(&table.costs, table.model.as_deref(), &facts.query, now);
+    table.gates.weigh(facts.query.route, &mut prediction);
+    prediction
 }
 
 /// What a single try brings with it.
@@ -123,7 +125,7 @@ pub fn decide(
     attempt: Attempt<'_>,
 ) -> Option<(Decision, Ticket)> {
     let eligible = Eligible::new(&pool.instances, &pool.settings, attempt.tried, attempt.now);
-    let work_us = usable_work_us(prediction);
+    let work_us = f64::from(prediction.steering.work_us);
     let (list, reason) =
         choose(table, pool, &eligible, (facts.query.consumer_key, work_us), prediction, attempt);
     let index = list.best().or_else(|| eligible.from(0))?;
@@ -202,10 +204,4 @@ fn reason(pool: &PoolTable, prediction: &CostPrediction, attempt: Attempt<'_>) -
     } else {
         Reason::Predicted
     }
-}
-
-/// Predicted work; the prior if it is negative or zero, which only a defect could make it.
-fn usable_work_us(prediction: &CostPrediction) -> f64 {
-    let mean_us = prediction.estimate.work_us.mean();
-    if mean_us > 0.0 { mean_us } else { PRIOR_WORK_US }
 }

@@ -8,6 +8,7 @@ pub mod claim;
 pub mod decide;
 pub mod extract;
 pub mod foresee;
+pub mod gates;
 pub mod lease;
 pub mod live;
 pub mod observe;

@@ -1,5 +1,6 @@
 //! The routing table: immutable, one per generation (contract; body to come, the types stand).
 use crate::extract::CompiledRoutes;
+use crate::gates::Gates;
 use crate::live::LiveLoad;
 use crate::retry::RetryBudget;
 use crate::select::Selector;
@@ -31,6 +32,8 @@ pub struct RoutingTable {
     pub costs: Arc<KeyTable>,
     /// Residuals per consumer and instance.
     pub peers: Arc<PeerTable>,
+    /// What predictions are worth, by route.
+    pub gates: Gates,
     /// Older than this and the tables' predictions are stale: fall back to P2C on load in flight.
     pub stale_after: std::time::Duration,
 }

@@ -2,23 +2,20 @@
 //!
 //! The whole-product simulator (`foretide_loadtest::sim`) runs the controller and learns; this one asks how good a *rule*
 //! is. It calls production's own score, gate, sight, queue and admission (`foretide_steering`) and lets them stand
-//! against the published policies on the same arrivals, the same sizes and the same disturbances.
+//! against the published policies on the same arrivals, the same sizes and the same disturbances. Instances and published
+//! policies are those of shadow scoring (`foretide_shadow`).
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`sizes`] | what requests cost: the six distributions |
 //! | [`world`] | who serves, how fast, how disturbed; arrivals; what a predictor says |
-//! | [`agenda`] | what is to come |
-//! | [`producer`] | one instance, processor sharing or FIFO workers |
 //! | [`policy`] | who chooses: the published policies and Foretide |
 //! | [`run`] | the events |
 //! | [`figures`] | what came out |
 //! | [`suite`] | the table of targets |
 
-pub mod agenda;
 pub mod figures;
 pub mod policy;
-pub mod producer;
 pub mod run;
 pub mod sizes;
 pub mod suite;

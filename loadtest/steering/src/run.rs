@@ -1,14 +1,14 @@
 //! The events of a run, in order of time.
 
-use crate::agenda::Agenda;
 use crate::figures::{Fate, Figures};
-use crate::policy::reactive::Reactive;
 use crate::policy::steerer::{Choice, Done, Steerer};
 use crate::policy::{Policy, Steering};
-use crate::producer::Producer;
 use crate::world::{Arrival, World};
 use foretide_loadtest::stream;
 use foretide_predictor::time::Timestamp;
+use foretide_shadow::agenda::Agenda;
+use foretide_shadow::producer::Producer;
+use foretide_shadow::reactive::{Reactive, Rule};
 use foretide_steering::admission::Priority;
 use foretide_steering::buckets::Load;
 use foretide_steering::prequal::{self, Answer, Latencies};
@@ -99,7 +99,10 @@ impl<'a> Run<'a> {
                 let queue = steerer.queue();
                 Balancer::Steerer(Box::new(steerer), queue)
             }
-            _ => Balancer::Reactive(Box::new(Reactive::new(policy, count, world.balancers, &mut chance))),
+            _ => {
+                let (rule, first) = (policy.rule().unwrap_or(Rule::Random), chance.random_range(0..count));
+                Balancer::Reactive(Box::new(Reactive::new(rule, count, world.balancers, first)))
+            }
         };
         let balancers = (0..world.balancers.max(1)).map(balancer).collect();
         let sizes = arrivals.iter().map(|arrival| Fate {
@@ -282,7 +285,8 @@ impl<'a> Run<'a> {
             (Balancer::Reactive(reactive), policy) => {
                 let ramped = policy == Policy::LeastRequestSlowStart;
                 let warm = |index: usize| if ramped { instances[index].ramp(world, now_us) } else { 1.0 };
-                let instance = reactive.choose(now_us, tried, warm, &mut self.chance);
+                let instance =
+                    reactive.choose(now_us, tried, warm, |count| self.chance.random_range(0..count));
                 Choice { instance, ..Choice::default() }
             }
             (Balancer::Steerer(..), _) => Choice::default(),

@@ -2,9 +2,9 @@
 
 use foretide_predictor::time::Timestamp;
 use foretide_routing::live::{LiveLoad, Ticket};
+use foretide_shadow::producer::Producer;
 use foretide_steering::score::Form;
 use foretide_steering::serving::Serving;
-use foretide_steering_lab::producer::Producer;
 use foretide_steering_lab::sizes::Sizes;
 use foretide_steering_lab::world::World;
 use std::sync::Arc;

@@ -49,6 +49,17 @@ pub struct CostPrediction {
     pub(crate) keys: Keys,
     /// True when a model was there but its answer was unusable (NaN, infinite, absurd).
     pub model_failed: bool,
+    /// What steers; as it is predicted until somebody weighs it.
+    pub steering: Steering,
+}
+
+/// The work that steers a request: its prediction, as far as that counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Steering {
+    /// Microseconds.
+    pub work_us: f32,
+    /// How far it is the prediction, 1, or the mean of the route, 0.
+    pub weight: f32,
 }
 
 /// Predicts the work of a request. Takes no lock, allocates nothing, cannot fail: a missing or broken model falls back
@@ -79,19 +90,17 @@ pub fn predict(
     let mean = f64::from(smear * approx::exp(answers.mean_logs[who]));
     let (low, high) = (approx::exp(log - answers.half_width), approx::exp(log + answers.half_width));
     let work_us = Estimate::new(mean, f64::from(low), f64::from(high));
+    let work_us = work_us.unwrap_or(Estimate::exact(PRIOR_WORK_US));
     CostPrediction {
         features,
-        estimate: CostEstimate {
-            work_us: work_us.unwrap_or(Estimate::exact(PRIOR_WORK_US)),
-            class: likeliest_class(above),
-            basis: basis(who, &known),
-        },
+        estimate: CostEstimate { work_us, class: likeliest_class(above), basis: basis(who, &known) },
         log_mean: f64::from(log),
         above,
         skill: known.track.skill(),
         answers,
         keys: known.keys,
         model_failed: model.is_some() && !usable,
+        steering: Steering { work_us: work_us.mean() as f32, weight: 1.0 },
     }
 }
 

@@ -121,7 +121,13 @@ pub(super) async fn forecasts(State(admin): State<Admin>) -> Json<Value> {
 
 pub(super) async fn models(State(admin): State<Admin>) -> Json<Value> {
     let report = admin.report();
-    Json(json!({ "at": report.at, "cost": report.model, "weights": report.weights, "skills": report.skills }))
+    Json(json!({
+        "at": report.at,
+        "cost": report.model,
+        "routes": report.gates,
+        "weights": report.weights,
+        "skills": report.skills,
+    }))
 }
 
 /// Takes the model that `foretide model promote` has laid into the state directory.

@@ -35,6 +35,7 @@ pub(super) fn write(report: &StatusReport, out: &mut String) {
     for (tier, weight) in [("baseline", tiers.baseline), ("cost", tiers.cost), ("peers", tiers.peers)] {
         weights.sample(&[("tier", tier)], weight);
     }
+    predictions(report, out);
     forecasts(report, out);
     fleets(report, out);
     forms(report, out);
@@ -85,6 +86,22 @@ fn states(report: &StatusReport, out: &mut String) {
             let labels = [("pool", &*pool.name), ("instance", &*name(instance)), ("state", &*word(&state))];
             family.sample(&labels, f64::from(u8::from(instance.state == state)));
         }
+    }
+}
+
+fn predictions(report: &StatusReport, out: &mut String) {
+    let help =
+        "Share of the route mean's deviance that predicted costs take away; 0 and less: they know nothing.";
+    let mut skills = Family::new(out, "foretide_prediction_skill", help);
+    for gate in &report.gates {
+        if let Some(skill) = gate.skill {
+            skills.sample(&[("route", &gate.route)], skill);
+        }
+    }
+    let help = "How far predicted costs steer on a route: 1 fully, 0 its mean steers.";
+    let mut weights = Family::new(out, "foretide_prediction_weight", help);
+    for gate in &report.gates {
+        weights.sample(&[("route", &gate.route)], gate.weight);
     }
 }
 

@@ -168,7 +168,7 @@ impl Door {
 fn outlook(rooms: &Rooms, caller: &Caller<'_>) -> (u32, Option<f64>) {
     let Caller { pool, prediction, claim, chance, .. } = *caller;
     let (at_instances, _) = foresee::fill(pool);
-    let work_us = prediction.estimate.work_us.mean();
+    let work_us = f64::from(prediction.steering.work_us);
     let known = prediction.estimate.basis != CostBasis::Prior && work_us > 0.0;
     if pool.settings.queue.is_none() {
         return (at_instances, known.then(|| foresee::latency_us(pool, work_us, chance)));

@@ -18,6 +18,7 @@ use foretide_predictor::id::{InstanceId, PoolId};
 use foretide_predictor::peers::PeerTable;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::extract::CompiledRoutes;
+use foretide_routing::gates::Gates;
 use foretide_routing::live::LiveLoad;
 use foretide_routing::observe::Observation;
 use foretide_routing::retry::RetryBudget;
@@ -108,6 +109,7 @@ impl World {
             model: now.model.clone(),
             costs: now.costs.clone(),
             peers: now.peers.clone(),
+            gates: now.gates.clone(),
             stale_after: now.stale_after,
         };
         self.table.store(Arc::new(old));
@@ -290,6 +292,7 @@ fn table(
         model: None,
         costs: Arc::new(KeyTable::new(1024)),
         peers: Arc::new(PeerTable::new(4096)),
+        gates: Gates::default(),
         stale_after: Duration::from_secs(3600),
     }
 }

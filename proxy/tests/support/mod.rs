@@ -2,7 +2,7 @@
 
 use foretide_control::plan::{Action, PlanReason, PlanReport};
 use foretide_control::report::{
-    FormReport, InstanceReport, ModelReport, PastForecast, PoolReport, RoutingDecisionReport,
+    FormReport, GateReport, InstanceReport, ModelReport, PastForecast, PoolReport, RoutingDecisionReport,
     ScalingDecisionReport, StatusReport,
 };
 use foretide_predictor::blend::{LoadScore, TierLoads, TierSkills, TierWeights};
@@ -44,6 +44,13 @@ pub(crate) fn report(s: u64) -> StatusReport {
         weights: WEIGHTS,
         skills: TierSkills { baseline: Some(0.62), cost: Some(0.71), peers: None },
         model: model(s),
+        gates: vec![GateReport {
+            route: "images".to_owned(),
+            skill: Some(0.61),
+            weight: 1.0,
+            misfit: Some(-0.2),
+            mean_us: 41_000.0,
+        }],
         routing_decisions: (0..40).map(|back| routing_decision(s * 20 - back)).collect(),
         refusals: Vec::new(),
         scaling_decisions: scaling_decisions(s),
@@ -195,6 +202,8 @@ fn routing_decision(id: u64) -> RoutingDecisionReport {
             class,
             basis: CostBasis::Model,
         },
+        steered_us: mean as f32,
+        weight: 1.0,
         actual_class: Some(class),
         actual_work_us: Some(mean * if id.is_multiple_of(11) { 1.8 } else { 0.93 }),
         upstream_us: (mean * 1.4) as u64,

@@ -8,6 +8,7 @@
 //! Time and chance come in as parameters; the same inputs give the same effects. Nothing here grows without bound:
 //! rings and caps are in the parts.
 use crate::decisions::{RefusedEntry, RoutingEntry};
+use crate::gates::{Place, RouteGates};
 use crate::instance::{Instance, Life};
 use crate::io::{Effect, FleetEvent, Input, LoadSample, SeriesKey};
 use crate::learning::{Learning, Unit};
@@ -45,6 +46,7 @@ pub struct Controller {
     pub(crate) pools: Vec<Pool>,
     pub(crate) learning: Learning,
     pub(crate) training: Training,
+    pub(crate) gates: RouteGates,
     pub(crate) weights: TierWeights,
     pub(crate) out: Outbox,
     routes: Arc<CompiledRoutes>,
@@ -74,7 +76,16 @@ impl Controller {
         );
         let routes = Arc::new(CompiledRoutes::compile(&settings));
         let weights = TierWeights::START;
-        let shared = Shared { routes: &routes, learning: &learning, model: None, weights, previous: None };
+        let mut gates = RouteGates::default();
+        gates.follow(&settings.routes);
+        let shared = Shared {
+            routes: &routes,
+            learning: &learning,
+            gates: &gates,
+            model: None,
+            weights,
+            previous: None,
+        };
         let table = Arc::new(publish::table(&pools, &shared, now));
         out.push(Effect::Publish(Arc::clone(&table)));
         let mut controller = Self {
@@ -83,6 +94,7 @@ impl Controller {
             pools,
             learning,
             training: Training::default(),
+            gates,
             weights,
             out,
             routes,
@@ -185,7 +197,6 @@ impl Controller {
             settings: &self.settings,
             peers: &self.learning.peers,
             weights: self.weights,
-            skill: self.learning.cost_card.skill(),
             frozen: self.frozen,
         };
         self.pools[index].tend(around, &mut self.out);
@@ -225,6 +236,7 @@ impl Controller {
         let shared = Shared {
             routes: &self.routes,
             learning: &self.learning,
+            gates: &self.gates,
             model,
             weights: self.weights,
             previous: Some(&self.table),
@@ -265,13 +277,14 @@ impl Controller {
             let reports_cost = pool.settings.upstream.cost_from.is_some();
             if let Some(instance) = pool.instances.get_mut(&id) {
                 instance.reported(seen.reported.utilisation, seen.finished_at);
-                let unit = if reports_cost {
-                    Unit::Reported { ln_service: instance.speed.common() }
-                } else {
-                    Unit::Service
-                };
-                lesson = self.learning.observe(&seen, instance.speed.rho(), unit, now);
+                let unit = if reports_cost { Unit::Reported } else { Unit::Service };
+                lesson = self.learning.observe(&seen, instance.speed, unit, now);
                 lesson.speed_residual.into_iter().for_each(|residual| instance.speed.observe(residual));
+                if let Some(work_us) = lesson.work_us.filter(|_| lesson.learned) {
+                    let slots = pool.settings.concurrency;
+                    let place = Place { form, slots, rho: instance.speed.rho() };
+                    pool.believe(self.gates.observe(&seen, work_us, place));
+                }
             }
         }
         if ejected {
@@ -415,6 +428,7 @@ impl Controller {
         let before = std::mem::take(&mut self.pools);
         self.pools = reload::pools(before, &self.settings, &settings, self.now, &mut self.out);
         self.learning.resize(&self.settings.learning, &settings.learning);
+        self.gates.follow(&settings.routes);
         self.routes = Arc::new(CompiledRoutes::compile(&settings));
         self.route_names = names(&settings);
         self.settings = settings;

@@ -157,6 +157,8 @@ impl RoutingEntry {
             reason: decision.reason,
             serves: self.form.name(),
             predicted: decision.prediction.estimate,
+            steered_us: decision.prediction.steering.work_us,
+            weight: decision.prediction.steering.weight,
             actual_class: self.actual.map(|(_, class)| class),
             actual_work_us: self.actual.map(|(work_us, _)| work_us),
             upstream_us: seen.upstream_us,

@@ -3,7 +3,8 @@
 //! ```text
 //! label    = attained service · exp(-rho of the instance)      work on an instance of speed 1
 //!          or what the instance says in its load report, where the pool asks for that
-//! residual = ln(attained / predicted) - rho                    what speed does not explain: peers and anomalies
+//! residual = ln(attained / steered with), see `gates`
+//! peers    = residual - common to the pool - rho               what speed does not explain: peers and anomalies
 //! ```
 //!
 //! A pool whose costs are reported learns from reports only: an answer without one teaches no cost, because service time and
@@ -29,6 +30,7 @@ use foretide_predictor::scorecard::Scorecard;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::observe::{Observation, Outcome};
 use foretide_routing::settings::LearningSettings;
+use foretide_steering::speed::Speed;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,10 +76,7 @@ pub(crate) enum Unit {
     /// Service measured here, waiting taken off.
     Service,
     /// What instances report.
-    Reported {
-        /// ln of the service that one of it takes on the average instance of the pool.
-        ln_service: f64,
-    },
+    Reported,
 }
 
 /// What one observation taught.
@@ -85,8 +84,10 @@ pub(crate) enum Unit {
 pub(crate) struct Lesson {
     /// Measured work at speed 1, microseconds.
     pub(crate) work_us: Option<f64>,
-    /// ln(attained / predicted) at the instance's own speed.
+    /// ln(attained / steered with) at the instance's own speed.
     pub(crate) speed_residual: Option<f64>,
+    /// It was this request's turn to be learned from, and it taught its whole cost.
+    pub(crate) learned: bool,
 }
 
 impl Learning {
@@ -124,50 +125,48 @@ impl Learning {
         self.seen = 0;
     }
 
-    /// Measures a finished try on an instance of residual `rho`, and learns from it if it is its turn.
-    pub(crate) fn observe(&mut self, seen: &Observation, rho: f64, unit: Unit, now: Timestamp) -> Lesson {
+    /// Measures a finished try on an instance of this speed, and learns from it if it is its turn.
+    pub(crate) fn observe(&mut self, seen: &Observation, speed: Speed, unit: Unit, now: Timestamp) -> Lesson {
         self.count_class(seen.decision.prediction.estimate.class, now);
         self.seen += 1;
         if !self.seen.is_multiple_of(self.stride) {
-            let work_us = ended_well(seen).then(|| work_of(seen, rho, unit)).flatten();
-            return Lesson { work_us, speed_residual: None };
+            let work_us = ended_well(seen).then(|| work_of(seen, speed, unit)).flatten();
+            return Lesson { work_us, ..Lesson::default() };
         }
-        self.learn(seen, rho, unit, now)
+        self.learn(seen, speed, unit, now)
     }
 
-    fn learn(&mut self, seen: &Observation, rho: f64, unit: Unit, now: Timestamp) -> Lesson {
+    fn learn(&mut self, seen: &Observation, speed: Speed, unit: Unit, now: Timestamp) -> Lesson {
         let prediction = &seen.decision.prediction;
         if !ended_well(seen) {
             if matches!(seen.outcome, Outcome::ProducerError | Outcome::ProducerUnreachable) {
                 self.peers.observe(seen.query.consumer_key, seen.decision.instance, 0.0, true, now);
             }
-            return self.cut_short(seen, rho, unit, now);
+            return self.cut_short(seen, speed, unit, now);
         }
-        let speed_residual = self.compare(seen, rho, unit, now);
-        let Some(work_us) = work_of(seen, rho, unit) else {
-            return Lesson { work_us: None, speed_residual };
+        let speed_residual = self.compare(seen, speed, now);
+        let Some(work_us) = work_of(seen, speed, unit) else {
+            return Lesson { speed_residual, ..Lesson::default() };
         };
         self.score(seen, work_us);
         let bytes = seen.response_bytes.map(|bytes| bytes as f64);
         let measured = Measured { work_us, bytes, censored: false };
         self.costs.complete(&seen.query, prediction, &measured, now);
         self.keep(seen, work_us);
-        Lesson { work_us: Some(work_us), speed_residual }
+        Lesson { work_us: Some(work_us), speed_residual, learned: true }
     }
 
     /// Holds the service that a try attained against what was predicted; the residual, if it says something about speed.
-    fn compare(&mut self, seen: &Observation, rho: f64, unit: Unit, now: Timestamp) -> Option<f64> {
+    fn compare(&mut self, seen: &Observation, speed: Speed, now: Timestamp) -> Option<f64> {
         let (consumer, instance) = (seen.query.consumer_key, seen.decision.instance);
         let estimate = seen.decision.prediction.estimate;
-        let speed_residual = (seen.attained_us / estimate.work_us.mean()).ln();
+        // Against what steered, not what was predicted: predictions that are worth nothing must not scatter it.
+        let speed_residual = (seen.attained_us / f64::from(seen.decision.prediction.steering.work_us)).ln();
         if !speed_residual.is_finite() {
             return None;
         }
-        let shared = match unit {
-            Unit::Service => 0.0,
-            Unit::Reported { ln_service } => ln_service,
-        };
-        let residual = (speed_residual - shared - rho).clamp(-MOST_RESIDUAL, MOST_RESIDUAL);
+        let residual = speed_residual - speed.common() - speed.rho();
+        let residual = residual.clamp(-MOST_RESIDUAL, MOST_RESIDUAL);
         let expected = f64::from(self.peers.factor(consumer, instance)).ln();
         self.peer_card.observe(Estimate::exact(expected), residual, 0.0);
         self.peers.observe(consumer, instance, residual, false, now);
@@ -177,8 +176,8 @@ impl Learning {
     }
 
     /// A try that did not end in order: its cost is at least what it attained. `retried`: the next try will tell.
-    fn cut_short(&mut self, seen: &Observation, rho: f64, unit: Unit, now: Timestamp) -> Lesson {
-        if let Some(work_us) = work_of(seen, rho, unit).filter(|_| !seen.retried) {
+    fn cut_short(&mut self, seen: &Observation, speed: Speed, unit: Unit, now: Timestamp) -> Lesson {
+        if let Some(work_us) = work_of(seen, speed, unit).filter(|_| !seen.retried) {
             let measured = Measured { work_us, bytes: None, censored: true };
             if self.costs.complete(&seen.query, &seen.decision.prediction, &measured, now) {
                 self.keep(seen, work_us);
@@ -222,11 +221,11 @@ fn ended_well(seen: &Observation) -> bool {
     seen.outcome == Outcome::Ok && !seen.retried && measured
 }
 
-/// Work on an instance of speed 1, of a try on one of residual `rho`; `None`: not known.
-fn work_of(seen: &Observation, rho: f64, unit: Unit) -> Option<f64> {
+/// Work on an instance of speed 1, of a try on one of this speed; `None`: not known.
+fn work_of(seen: &Observation, speed: Speed, unit: Unit) -> Option<f64> {
     let work_us = match unit {
-        Unit::Service => seen.attained_us * (-rho).exp(),
-        Unit::Reported { .. } => seen.reported.work_us?,
+        Unit::Service => seen.attained_us * (-speed.rho()).exp(),
+        Unit::Reported => seen.reported.work_us?,
     };
     (work_us.is_finite() && work_us > 0.0).then_some(work_us.min(LONGEST_WORK_US))
 }

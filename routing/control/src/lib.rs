@@ -7,6 +7,7 @@
 mod backoff;
 pub mod controller;
 mod decisions;
+mod gates;
 mod health;
 mod instance;
 pub mod io;

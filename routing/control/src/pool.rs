@@ -29,6 +29,8 @@ const SCORE_EVERY: Duration = Duration::from_millis(500);
 const INSTANCE_FITS: usize = 2;
 /// An instance's load is forecast this many steps ahead: its part of the score looks no further.
 const INSTANCE_STEPS: usize = 5;
+/// Requests over which the weight of predictions in a pool is averaged: its routes' own glide already.
+const WEIGHT_MEMORY: f64 = 50.0;
 /// Steps ahead at most: a day of minutes.
 const MOST_STEPS_AHEAD: usize = 1_440;
 
@@ -42,8 +44,6 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) settings: &'a RoutingSettings,
     pub(crate) peers: &'a PeerTable,
     pub(crate) weights: TierWeights,
-    /// What predictions of cost are worth; it decides how much measured speed counts.
-    pub(crate) skill: Option<f64>,
     /// No more starts and stops.
     pub(crate) frozen: bool,
 }
@@ -64,6 +64,8 @@ pub(crate) struct Pool {
     pub(crate) retired: bool,
     /// How its instances serve, as their answers show.
     serving: Serving,
+    /// Weight of predictions on its routes, as its requests come, 0 to 1.
+    pub(crate) prediction_weight: f64,
     steps: Steps,
     /// Was not let in since the last collection.
     refused: Arrived,
@@ -95,6 +97,7 @@ impl Pool {
             panic: false,
             retired: false,
             serving: Serving::assuming(assumed(settings)),
+            prediction_weight: 0.0,
             steps: Steps::new(learning.step),
             refused: Arrived::default(),
             collected_at: now,
@@ -207,7 +210,7 @@ impl Pool {
     /// A try ended in order; true: it showed that the instances serve otherwise than was thought.
     pub(crate) fn served(&mut self, seen: &Observation) -> bool {
         let speed = self.instances.get(&seen.decision.instance).map_or(0.0, |instance| instance.speed.rho());
-        let expected_us = seen.decision.prediction.estimate.work_us.mean() * speed.exp();
+        let expected_us = f64::from(seen.decision.prediction.steering.work_us) * speed.exp();
         self.serving.observe(seen.attained.sharing_us, seen.attained.in_turn_us, expected_us)
             && self.settings.serving.form.is_none()
     }
@@ -292,10 +295,15 @@ impl Pool {
             speeds.push(&mut instance.speed);
         }
         speed::centre(&mut speeds);
-        let temper = speed::temper(self.form(), around.skill);
+        let temper = speed::temper(self.form(), Some(speed::FULL_SKILL * self.prediction_weight));
         for instance in self.instances.values() {
             instance.live.set_speed_residual(instance.speed.rho() as f32, temper);
         }
+    }
+
+    /// A request of it was learned from, on whose route predictions have this weight.
+    pub(crate) fn believe(&mut self, weight: f64) {
+        self.prediction_weight += (weight - self.prediction_weight) / WEIGHT_MEMORY;
     }
 
     fn forecast(&mut self, around: Surroundings<'_>, out: &mut Outbox) {

@@ -2,6 +2,7 @@
 //!
 //! A new generation is due when something changed (an instance came, went, or failed; settings; a model), and every
 //! 500 ms for the scores and so that the table never goes stale under a living controller.
+use crate::gates::RouteGates;
 use crate::instance::Instance;
 use crate::learning::Learning;
 use crate::pool::Pool;
@@ -26,6 +27,7 @@ const MOST_SHARE: f64 = 100.0;
 pub(crate) struct Shared<'a> {
     pub(crate) routes: &'a Arc<CompiledRoutes>,
     pub(crate) learning: &'a Learning,
+    pub(crate) gates: &'a RouteGates,
     pub(crate) model: Option<&'a Arc<CostModel>>,
     pub(crate) weights: TierWeights,
     /// The last generation.
@@ -44,6 +46,7 @@ pub(crate) fn table(pools: &[Pool], shared: &Shared<'_>, now: Timestamp) -> Rout
         model: shared.model.cloned(),
         costs: Arc::clone(&shared.learning.costs),
         peers: Arc::clone(&shared.learning.peers),
+        gates: shared.gates.calibrations(),
         stale_after: STALE_AFTER,
     }
 }

@@ -28,6 +28,8 @@ pub struct StatusReport {
     pub skills: TierSkills,
     /// The cost model.
     pub model: ModelReport,
+    /// What predictions are worth, by route; routes that were not asked for yet are left out.
+    pub gates: Vec<GateReport>,
     /// Latest routing decisions, newest first, at most 256 here; older ones by id.
     pub routing_decisions: Vec<RoutingDecisionReport>,
     /// Latest requests that were not let in, newest first, at most 256.
@@ -156,6 +158,21 @@ pub struct ModelReport {
     pub skill: Option<f64>,
 }
 
+/// How far predictions steer on a route.
+#[derive(Clone, Debug, Serialize)]
+pub struct GateReport {
+    /// Route by name; `other`: all beyond the first 1,024.
+    pub route: String,
+    /// Share of the route mean's gamma deviance that calibrated predictions take away; `None`: too few requests.
+    pub skill: Option<f64>,
+    /// Weight of the prediction in what steers, 0 (the mean of the route) to 1.
+    pub weight: f64,
+    /// How much worse than the number in flight the prediction foresees latencies; negative: better.
+    pub misfit: Option<f64>,
+    /// Work of the mean request, microseconds.
+    pub mean_us: f64,
+}
+
 /// One routing decision with its inputs and what came of it.
 #[derive(Clone, Debug, Serialize)]
 pub struct RoutingDecisionReport {
@@ -177,6 +194,10 @@ pub struct RoutingDecisionReport {
     pub serves: &'static str,
     /// Predicted cost.
     pub predicted: CostEstimate,
+    /// Work that steered the choice, microseconds: the prediction as far as it counts on its route.
+    pub steered_us: f32,
+    /// How far that is, 0 (the mean of the route) to 1.
+    pub weight: f32,
     /// Class of the measured cost.
     pub actual_class: Option<CostClass>,
     /// Measured work at speed 1, microseconds.

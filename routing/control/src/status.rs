@@ -22,6 +22,7 @@ impl Controller {
             weights: self.weights,
             skills: self.skills(),
             model: self.model_report(),
+            gates: self.gates.report(&self.settings.routes),
             routing_decisions: self.out.log.latest_routing(),
             refusals: self.out.log.latest_refused(),
             scaling_decisions: self.out.log.latest_scaling(),

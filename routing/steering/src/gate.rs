@@ -6,9 +6,9 @@
 //! x = mean + weight · (calibrated − mean)
 //! ```
 //!
-//! - *calibrated*: the mean of what requests with a like prediction really cost, by log2 bucket of the prediction, linear
-//!   between the buckets' middles. A predictor that is wrong by a factor is set right, a noisy one is shrunk, and for a
-//!   random one every bucket's mean is the mean of all. New buckets start from the prediction times the bias of all
+//! - *calibrated*: the mean of what requests with a like prediction really cost, by octave of the prediction, linear
+//!   between the octaves' middles. A predictor that is wrong by a factor is set right, a noisy one is shrunk, and for a
+//!   random one every octave's mean is the mean of all. New octaves start from the prediction times the bias of all
 //!   predictions together, worth eight requests.
 //! - *weight*: from the skill of the calibrated prediction against the mean, in gamma deviance `y/p − 1 − ln(y/p)`, each
 //!   request judged before it is learned from. That deviance weighs factors, and a heavy request that was not foreseen
@@ -20,13 +20,15 @@
 //! States: *unknown* (less than 50 requests; the mean is served), *gliding* towards the target, at most a hundredth a
 //! request, so that a single heavy request cannot make the weight jump. Memory of all averages: 1,000 requests.
 //!
+//! What the hot path reads is a [`Calibration`], a plain value made of all this whenever a table is published.
+//!
 //! Known weakness: a predictor that is right about the rarest requests only shows it when they come.
 
-use crate::buckets::BUCKETS;
+use crate::calibration::{Calibration, OCTAVES, Piece, middle_us, place};
 
 /// Requests that the averages remember.
 const MEMORY: f64 = 1_000.0;
-/// Requests of a bucket after which half of its calibration is its own.
+/// Requests of an octave after which half of its calibration is its own.
 const PRIOR: f64 = 8.0;
 /// Before so many requests nothing is believed.
 const ENOUGH: f64 = 50.0;
@@ -59,7 +61,7 @@ impl Mean {
 /// The gate of one route.
 #[derive(Clone, Debug, Default)]
 pub struct SkillGate {
-    cells: [Mean; BUCKETS],
+    cells: [Mean; OCTAVES],
     mean: Mean,
     /// Of the predictions as they came.
     raw: Mean,
@@ -73,16 +75,21 @@ pub struct SkillGate {
 
 impl SkillGate {
     /// What a request of predicted work steers with, microseconds; at least 1. Before anything was learned: the prediction
-    /// itself if it is usable, because there is nothing else.
+    /// itself, because there is nothing else.
     pub fn work_us(&self, predicted_us: f64) -> f64 {
         if self.mean.seen == 0.0 {
-            return if predicted_us.is_finite() { predicted_us.max(1.0) } else { 1.0 };
+            return f64::from(Calibration::identity().work_us(predicted_us as f32));
         }
-        let mean = self.mean.value;
-        if self.weight == 0.0 {
-            return mean;
+        let (octave, beyond) = place(predicted_us as f32);
+        f64::from(self.piece(octave).work_us(beyond))
+    }
+
+    /// The same as a plain value.
+    pub fn calibration(&self) -> Calibration {
+        if self.mean.seen == 0.0 {
+            return Calibration::identity();
         }
-        (mean + self.weight * (self.calibrated_us(predicted_us) - mean)).max(1.0)
+        Calibration::new(std::array::from_fn(|octave| self.piece(octave)), self.weight as f32)
     }
 
     /// The work of the average request, microseconds; 0 before the first.
@@ -123,7 +130,7 @@ impl SkillGate {
         }
         self.mean.observe(actual_us);
         self.raw.observe(if predicted_us > 1.0 { predicted_us.min(MOST_WORK_US) } else { 1.0 });
-        self.cells[place(predicted_us).0].observe(actual_us);
+        self.cells[place(predicted_us as f32).0].observe(actual_us);
         let (none, full) = SKILLS;
         let skill = self.skill().map_or(0.0, |skill| ((skill - none) / (full - none)).clamp(0.0, 1.0));
         let fit = self.misfit().map_or(1.0, |worse| (1.0 - worse / TOLERATED).clamp(0.0, 1.0));
@@ -144,35 +151,41 @@ impl SkillGate {
         }
     }
 
-    /// Mean actual work of requests with a like prediction, microseconds.
-    fn calibrated_us(&self, predicted_us: f64) -> f64 {
-        let (bucket, beyond) = place(predicted_us);
-        let bias = self.mean.value / self.raw.value.max(1.0);
-        let cell = |bucket: usize| {
-            let Mean { value, seen } = self.cells[bucket];
-            (PRIOR * bias * middle_us(bucket) + seen * value) / (PRIOR + seen)
-        };
-        let here = cell(bucket);
-        let neighbour = if beyond < 0.0 { bucket.saturating_sub(1) } else { (bucket + 1).min(BUCKETS - 1) };
-        // An empty neighbour is a guess: what was measured here is better.
-        let known = self.cells[neighbour].seen / (PRIOR + self.cells[neighbour].seen);
-        here + known * beyond.abs() * (cell(neighbour) - here)
+    /// Mean actual work of requests with a like prediction, microseconds: what would steer at full weight.
+    pub fn calibrated_us(&self, predicted_us: f64) -> f64 {
+        let (octave, beyond) = place(predicted_us as f32);
+        let here = self.cell_us(octave);
+        let towards = if beyond < 0.0 { self.slope(octave, here, -1) } else { self.slope(octave, here, 1) };
+        here + towards * f64::from(beyond)
     }
-}
 
-/// log2 of the first bucket's upper end, microseconds. One octave a bucket from 32 µs to 1 s: predictions, unlike
-/// interference, differ in what they mean also where they are small.
-const FIRST_LOG2: f64 = 5.0;
+    /// What steers in an octave.
+    fn piece(&self, octave: usize) -> Piece {
+        let mean = self.mean.value;
+        if self.weight == 0.0 {
+            return Piece { middle_us: mean as f32, below: 0.0, above: 0.0 };
+        }
+        let here = self.cell_us(octave);
+        let [below, above] = [-1, 1].map(|step| (self.weight * self.slope(octave, here, step)) as f32);
+        Piece { middle_us: (mean + self.weight * (here - mean)) as f32, below, above }
+    }
 
-/// The bucket of a prediction, and how far it lies beyond its middle, in buckets from -0.5 to 0.5. NaN is the smallest.
-fn place(predicted_us: f64) -> (usize, f64) {
-    let position = (predicted_us.max(1.0).log2() - FIRST_LOG2 + 1.0).clamp(0.5, BUCKETS as f64 - 0.5);
-    let bucket = (position as usize).min(BUCKETS - 1);
-    (bucket, position - bucket as f64 - 0.5)
-}
+    /// Mean actual work of an octave's requests, shrunk to the prediction times the common bias.
+    fn cell_us(&self, octave: usize) -> f64 {
+        let Mean { value, seen } = self.cells[octave];
+        let bias = self.mean.value / self.raw.value.max(1.0);
+        (PRIOR * bias * f64::from(middle_us(octave)) + seen * value) / (PRIOR + seen)
+    }
 
-fn middle_us(bucket: usize) -> f64 {
-    (bucket as f64 + FIRST_LOG2 - 0.5).exp2()
+    /// Microseconds more per octave from the octave's middle towards its neighbour below (-1) or above (1).
+    fn slope(&self, octave: usize, here_us: f64, step: isize) -> f64 {
+        let Some(neighbour) = octave.checked_add_signed(step).filter(|&neighbour| neighbour < OCTAVES) else {
+            return 0.0;
+        };
+        // An empty neighbour is a guess: what was measured here is better.
+        let seen = self.cells[neighbour].seen;
+        step as f64 * seen / (PRIOR + seen) * (self.cell_us(neighbour) - here_us)
+    }
 }
 
 #[cfg(test)]
@@ -248,6 +261,8 @@ mod tests {
                 gate.observe_latency(latency, predicted, actual);
                 prop_assert!((0.0..=1.0).contains(&gate.weight()));
                 prop_assert!(gate.work_us(asked) > 0.0 && !gate.work_us(asked).is_nan());
+                let (learned, read) = (gate.work_us(asked), f64::from(gate.calibration().work_us(asked as f32)));
+                prop_assert_eq!(learned, read);
             }
         }
     }

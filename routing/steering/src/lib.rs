@@ -9,7 +9,7 @@
 //! | [`speed`] | how fast an instance is, and how far that is believed |
 //! | [`sight`] | what *others* have in flight there, and how that ages |
 //! | [`wire`] | how an instance says so in a response header |
-//! | [`gate`] | how much a prediction counts |
+//! | [`gate`], [`calibration`] | how much a prediction counts, and what the hot path reads of that |
 //! | [`queue`] | who waits in the proxy, and who goes next |
 //! | [`admission`] | who is refused when there is too much |
 //! | [`prequal`], [`c3`] | published policies to compare with |
@@ -19,6 +19,7 @@
 pub mod admission;
 pub mod buckets;
 pub mod c3;
+pub mod calibration;
 pub mod gate;
 pub mod prequal;
 pub mod queue;

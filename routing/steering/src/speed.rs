@@ -31,7 +31,7 @@ const SAMPLE: RangeInclusive<f64> = -3.0..=3.0;
 pub const LIMIT: f64 = 1.5;
 
 /// Skill that counts as full: half the error of the route's mean. Noise that nobody can foresee allows little more.
-const FULL_SKILL: f64 = 0.5;
+pub const FULL_SKILL: f64 = 0.5;
 
 /// γ of a form for a cost model of this skill; `None`: not measured yet.
 pub fn temper(form: Form, skill: Option<f64>) -> f32 {

@@ -1,9 +1,9 @@
 //! Who chooses: the published policies with their published defaults, and Foretide.
 
-pub mod reactive;
 pub mod steerer;
 
 use crate::world::Predictor;
+use foretide_shadow::reactive::Rule;
 
 /// A policy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,6 +61,20 @@ impl Steering {
 }
 
 impl Policy {
+    /// The published rule it goes by; `None`: Foretide's own.
+    pub fn rule(self) -> Option<Rule> {
+        Some(match self {
+            Self::Random => Rule::Random,
+            Self::RoundRobin => Rule::RoundRobin,
+            Self::P2c => Rule::P2c,
+            Self::LeastRequest | Self::LeastRequestSlowStart => Rule::LeastRequest,
+            Self::PeakEwma => Rule::PeakEwma,
+            Self::Prequal(room) => Rule::Prequal(room),
+            Self::C3 => Rule::C3,
+            Self::Foretide(_) => return None,
+        })
+    }
+
     /// For tables.
     pub fn name(self) -> &'static str {
         match self {

@@ -227,7 +227,7 @@ impl Steerer {
     }
 
     fn set_slowness(&mut self, instance: usize, rho: f64) {
-        let gamma = f64::from(speed::temper(self.form, Some(self.gate.weight() / 2.0)));
+        let gamma = f64::from(speed::temper(self.form, Some(speed::FULL_SKILL * self.gate.weight())));
         self.slowness[instance] = (gamma * rho).exp() as f32;
         self.slow[instance] = rho.exp();
     }

@@ -197,6 +197,11 @@ function tiers() {
     node("div", { class: "stack", role: "img", "aria-label": `weight ${percent(report.weights[tier])}` }, node("i", { class: tier, width: `${report.weights[tier] * 100}%` })),
     node("span", { class: "number" }, percent(report.weights[tier])),
     node("small", {}, report.skills[tier] == null ? "not measured" : `skill ${percent(report.skills[tier])}`))));
+  $("gates").replaceChildren(...report.gates.map((gate) => node("tr", {},
+    node("td", { class: "name" }, gate.route),
+    node("td", { class: "number", title: "deviance of the route's mean that predictions take away" }, percent(gate.skill)),
+    node("td", { class: gate.weight < 0.05 ? "number odd" : "number", title: gate.weight < 0.05 ? "the route's mean steers" : null }, percent(gate.weight)),
+    node("td", { class: "number" }, time(gate.mean_us)))));
   const fallbacks = report.fallbacks.filter(([, number]) => number > 0);
   $("fallbacks").replaceChildren(...(fallbacks.length
     ? fallbacks.map(([reason, number]) => node("li", { class: "tag" }, `${REASONS[reason] ?? reason}: ${count(number)}`))
@@ -254,6 +259,7 @@ function routingDetail(decision) {
   return [
     node("p", { class: "words" }, `${decision.route} → ${instanceName(decision.instance)}: ${REASONS[decision.reason] ?? decision.reason}`),
     list([["predicted work", `${time(work.mean)} (${time(work.low)} – ${time(work.high)}), ${decision.predicted.class}`], ["rests on", basis.replaceAll("_", " ")],
+      ["steered with", `${time(decision.steered_us)}: predictions count ${percent(decision.weight)} on this route`],
       ["measured work", `${time(decision.actual_work_us)}${decision.actual_class ? `, ${decision.actual_class}` : ""}`],
       ["whole time at the instance", time(decision.upstream_us)], ["consumer", decision.consumer],
       ["numeric parameters", decision.numbers.join(", ") || "none"], ["table", decision.generation], ["outcome", decision.outcome.replaceAll("_", " ")]]),

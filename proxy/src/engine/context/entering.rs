@@ -70,7 +70,7 @@ impl RequestContext {
         let timeout = pool.settings.queue?.timeout;
         let latest = routed.latest_start();
         let guest = Guest {
-            work_us: routed.prediction.estimate.work_us.mean(),
+            work_us: f64::from(routed.prediction.steering.work_us),
             priority: routed.claim.priority,
             arrived: self.arrived.stamp,
             latest: latest.map_or(Timestamp::from_us(u64::MAX), |latest| self.arrived.stamp.plus(latest)),
@@ -166,7 +166,7 @@ impl Routed {
     /// From its arrival until when serving it still is of use: its deadline less its own time of service.
     fn latest_start(&self) -> Option<Duration> {
         let deadline = self.claim.deadline?;
-        let service_us = foresee::queued_us(pool_of(self)?, self.prediction.estimate.work_us.mean(), 0.0);
+        let service_us = foresee::queued_us(pool_of(self)?, f64::from(self.prediction.steering.work_us), 0.0);
         Some(deadline.saturating_sub(Duration::from_micros(service_us as u64)))
     }
 }

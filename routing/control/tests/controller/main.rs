@@ -4,4 +4,5 @@ mod fleet;
 mod health;
 mod learning;
 mod reload;
+mod skill;
 mod world;

@@ -1,13 +1,29 @@
 //! The published policies, as one balancer runs them.
 
-use crate::policy::Policy;
 use foretide_predictor::time::Timestamp;
 use foretide_steering::c3::Replica;
 use foretide_steering::prequal::{Answer, ProbePool};
-use rand::RngExt as _;
-use rand_pcg::Pcg64Mcg;
 
-/// Finagle's decay of peak latency, seconds.
+/// A published policy with its published defaults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// Anybody.
+    Random,
+    /// In turn.
+    RoundRobin,
+    /// Fewer in flight of two at random (Mitzenmacher 2001).
+    P2c,
+    /// Fewest in flight of all, ties at random.
+    LeastRequest,
+    /// Smaller peak EWMA of latency × load of two at random, ten seconds (Finagle).
+    PeakEwma,
+    /// Prequal's HCL with a pool of so many answers.
+    Prequal(usize),
+    /// C3 without its rate control.
+    C3,
+}
+
+/// Finagle's decay of peak latency, microseconds.
 const PEAK_DECAY_US: f64 = 10e6;
 
 /// What one balancer knows of one instance by itself.
@@ -22,7 +38,7 @@ struct Known {
 /// A balancer with one of the published policies.
 #[derive(Clone, Debug)]
 pub struct Reactive {
-    policy: Policy,
+    rule: Rule,
     known: Vec<Known>,
     clients: f64,
     next: usize,
@@ -30,58 +46,62 @@ pub struct Reactive {
 }
 
 impl Reactive {
-    /// One of `clients`, in front of so many instances.
-    pub fn new(policy: Policy, instances: usize, clients: usize, rng: &mut Pcg64Mcg) -> Self {
-        let room = if let Policy::Prequal(room) = policy { room } else { 2 };
+    /// One of `clients`, in front of so many instances, at least one; whoever goes in turn begins after `first`.
+    pub fn new(rule: Rule, instances: usize, clients: usize, first: usize) -> Self {
+        let room = if let Rule::Prequal(room) = rule { room } else { 2 };
         Self {
-            policy,
+            rule,
             known: vec![Known::default(); instances],
             clients: clients as f64,
-            next: rng.random_range(0..instances),
+            next: first,
             pool: ProbePool::new(room, instances),
         }
     }
 
-    /// Whom a request goes to, except to `tried`. `warm(instance)`: the share of its usual load that it should get.
+    /// Whom a request goes to, except to `tried`. `warm(instance)`: the share of its usual load that it should get;
+    /// `draw(n)`: a number below `n`, at random.
     pub fn choose(
         &mut self,
         now_us: f64,
         tried: Option<usize>,
         warm: impl Fn(usize) -> f64,
-        rng: &mut Pcg64Mcg,
+        mut draw: impl FnMut(usize) -> usize,
     ) -> usize {
         let count = self.known.len();
         let allowed = |index: &usize| Some(*index) != tried;
-        let mut any = || (rng.random_range(0..count)..).map(|index| index % count).find(allowed).unwrap_or(0);
-        match self.policy {
-            Policy::RoundRobin => {
+        let any = |draw: &mut dyn FnMut(usize) -> usize| {
+            let first = draw(count);
+            (first..first + count).map(|index| index % count).find(allowed).unwrap_or(0)
+        };
+        match self.rule {
+            Rule::RoundRobin => {
                 self.next = (self.next + 1) % count;
                 self.next
             }
-            Policy::P2c => {
-                let (a, b) = two(&mut any, count);
+            Rule::P2c => {
+                let (a, b) = two(|| any(&mut draw), count);
                 if self.known[b].in_flight < self.known[a].in_flight { b } else { a }
             }
-            Policy::PeakEwma => {
-                let (a, b) = two(&mut any, count);
+            Rule::PeakEwma => {
+                let (a, b) = two(|| any(&mut draw), count);
                 if self.peak(b, now_us) < self.peak(a, now_us) { b } else { a }
             }
-            Policy::Prequal(_) => {
+            Rule::Prequal(_) => {
                 let now = Timestamp::from_us(now_us as u64);
-                self.pool.choose(now).filter(allowed).unwrap_or_else(any)
+                self.pool.choose(now).filter(allowed).unwrap_or_else(|| any(&mut draw))
             }
-            Policy::LeastRequest | Policy::LeastRequestSlowStart => {
+            Rule::LeastRequest => {
                 let load = |index: usize| f64::from(self.known[index].in_flight + 1) / warm(index);
-                smallest((0..count).filter(allowed), load, rng)
+                smallest((0..count).filter(allowed), load, draw)
             }
-            Policy::C3 => {
+            Rule::C3 => {
                 let rank = |index: usize| {
                     let known = &self.known[index];
                     known.replica.rank(f64::from(known.in_flight), self.clients)
                 };
-                smallest((0..count).filter(allowed), rank, rng)
+                smallest((0..count).filter(allowed), rank, draw)
             }
-            Policy::Random | Policy::Foretide(_) => any(),
+            Rule::Random => any(&mut draw),
         }
     }
 
@@ -132,22 +152,26 @@ fn decay(span_us: f64) -> f64 {
 }
 
 /// Two different ones, if there are two.
-fn two(any: &mut impl FnMut() -> usize, count: usize) -> (usize, usize) {
+fn two(mut any: impl FnMut() -> usize, count: usize) -> (usize, usize) {
     let first = any();
     let second = (0..16).map(|_| any()).find(|&second| second != first);
     (first, second.unwrap_or((first + 1) % count))
 }
 
 /// The one with the smallest value, ties at random.
-fn smallest(indices: impl Iterator<Item = usize>, value: impl Fn(usize) -> f64, rng: &mut Pcg64Mcg) -> usize {
-    let (mut best, mut least, mut ties) = (0, f64::INFINITY, 0u32);
+fn smallest(
+    indices: impl Iterator<Item = usize>,
+    value: impl Fn(usize) -> f64,
+    mut draw: impl FnMut(usize) -> usize,
+) -> usize {
+    let (mut best, mut least, mut ties) = (0, f64::INFINITY, 0usize);
     for index in indices {
         let value = value(index);
         if value < least {
             (best, least, ties) = (index, value, 1);
         } else if value == least {
             ties += 1;
-            if rng.random_range(0..ties) == 0 {
+            if draw(ties) == 0 {
                 best = index;
             }
         }
