@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use foretide_loadtest::traffic::tally::TrafficSummary;
 
+use crate::SETTLING;
 use crate::workload::asked;
-
-/// A window begins with empty producers; what was sent this early is left out.
-const SETTLING_US: u64 = 2_000_000;
 
 /// Of one contestant in one window.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +47,10 @@ impl Figures {
                 failed += 1;
                 continue;
             }
-            let Some(asked) = asked(&sent.path).filter(|_| sent.at_us >= SETTLING_US) else { continue };
+            let Some(asked) = asked(&sent.path).filter(|_| u128::from(sent.at_us) >= SETTLING.as_micros())
+            else {
+                continue;
+            };
             let latency_ms = sent.latency_us as f64 / 1e3;
             all.push(latency_ms);
             slowdowns.push(latency_ms / 1e3 / asked.work.as_secs_f64());
@@ -76,8 +77,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Medians over the rounds, and the first contestant, ours at its best, against the best of the others, metric by metric: the best is
-/// chosen afterwards, and the ratio is paired round by round.
+/// Medians over the rounds, and ours, with and without its queue, against each of the others, round by round.
 pub(crate) fn print(names: &[&str], found: &[Vec<Figures>]) {
     println!("\nmedians over the rounds");
     print!("{:<22}", "");
@@ -88,17 +88,23 @@ pub(crate) fn print(names: &[&str], found: &[Vec<Figures>]) {
         found.iter().for_each(|rounds| print!("{:>22.1}", median(rounds.iter().map(of).collect())));
         println!();
     }
-    let ours = names.iter().filter(|name| name.starts_with("foretide")).count();
     println!(
-        "\n{} against the best of the others, by metric; median of the rounds' ratios (below 1: better)",
-        names[0]
+        "\nForetide against each of the others: median of the rounds' ratios, each paired within its round (below 1: better)"
     );
+    let is_ours = |index: &usize| names[*index].starts_with("foretide");
     for (metric, of) in METRICS {
-        let medians = found[ours..].iter().map(|rounds| median(rounds.iter().map(of).collect()));
-        let Some((best, _)) = medians.enumerate().min_by(|a, b| a.1.total_cmp(&b.1)) else { continue };
-        let ratios =
-            found[0].iter().zip(&found[best + ours]).map(|(own, other)| of(own) / of(other)).collect();
-        println!("{metric:<22} {:>6.2} x {}", median(ratios), names[best + ours]);
+        for own in (0..names.len()).filter(is_ours) {
+            print!("{metric:<20} {:<20}", names[own]);
+            for other in (0..names.len()).filter(|index| !is_ours(index)) {
+                let pairs = found[own].iter().zip(&found[other]);
+                print!(
+                    "{:>6.2} x {:<22}",
+                    median(pairs.map(|(own, other)| of(own) / of(other)).collect()),
+                    names[other]
+                );
+            }
+            println!();
+        }
     }
 }
 

@@ -11,23 +11,24 @@ use http::Method;
 use rand::RngExt as _;
 use rand_distr::{Distribution as _, Exp1, LogNormal};
 
-/// Mean work (milliseconds at speed 1) and share of each endpoint: an API from lookups to reports.
+/// Mean work (milliseconds at speed 1) and share of each endpoint: an API from lookups to reports, long enough
+/// that a few hundred a second are the load, and the machine itself is nearly idle.
 const ENDPOINTS: [(f64, f64); 8] = [
-    (2.0, 0.35),
-    (4.0, 0.25),
-    (8.0, 0.15),
-    (20.0, 0.10),
-    (40.0, 0.08),
-    (120.0, 0.04),
-    (400.0, 0.02),
-    (1_200.0, 0.01),
+    (5.0, 0.35),
+    (10.0, 0.25),
+    (20.0, 0.15),
+    (50.0, 0.10),
+    (100.0, 0.08),
+    (300.0, 0.04),
+    (1_000.0, 0.02),
+    (2_500.0, 0.01),
 ];
 /// Sizes go from 10 to 90.
 const MEAN_SIZE: f64 = 50.0;
 /// Standard deviation of ln work that nothing in a request tells.
 const NOISE: f64 = 0.3;
 /// Endpoints below this mean, milliseconds, are light.
-const LIGHT_BELOW_MS: f64 = 30.0;
+const LIGHT_BELOW_MS: f64 = 75.0;
 
 /// A window's requests.
 #[derive(Clone, Copy, Debug)]
