@@ -119,5 +119,6 @@ fn p99(values: &mut [f64]) -> f64 {
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let middle = |at: usize| values.get(at).copied().unwrap_or(f64::NAN);
+    (middle(values.len().saturating_sub(1) / 2) + middle(values.len() / 2)) / 2.0
 }
