@@ -18,6 +18,7 @@ use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::extract::head::PlainHead;
 use foretide_routing::live::{Attained, Ticket};
+use foretide_routing::select::narrow::Wish;
 use foretide_routing::settings::Policy;
 use foretide_routing::table::RoutingTable;
 use std::hint::black_box;
@@ -110,7 +111,8 @@ impl Setting {
 
     #[inline(never)]
     fn decide(&self, facts: &RequestFacts, prediction: &CostPrediction, number: u64) -> (Decision, Ticket) {
-        let attempt = Attempt { tried: &[], id: number, chance: mix(number), now: at(number) };
+        let attempt =
+            Attempt { tried: &[], id: number, chance: mix(number), wish: Wish::default(), now: at(number) };
         let chosen =
             decide(&self.table, &self.table.pools[0], black_box(facts), black_box(prediction), attempt);
         chosen.expect("instances")

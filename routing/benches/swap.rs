@@ -18,6 +18,7 @@ use fixture::BUILT_AT;
 use foretide_predictor::hash::mix;
 use foretide_routing::decide::{Attempt, decide, predict};
 use foretide_routing::extract::head::PlainHead;
+use foretide_routing::select::narrow::Wish;
 use foretide_routing::settings::Policy;
 use foretide_routing::table::RoutingTable;
 
@@ -90,7 +91,7 @@ fn window(shared: &ArcSwap<RoutingTable>, heads: &[PlainHead]) -> Vec<u32> {
         let facts = table.routes.extract(black_box(&heads[(number % HEADS) as usize])).expect("routed");
         let now = BUILT_AT.plus(Duration::from_micros(number % 1_000_000));
         let prediction = predict(&table, &facts, now);
-        let attempt = Attempt { tried: &[], id: number, chance: mix(number), now };
+        let attempt = Attempt { tried: &[], id: number, chance: mix(number), wish: Wish::default(), now };
         let (decision, ticket) =
             decide(&table, &table.pools[0], &facts, &prediction, attempt).expect("instances");
         black_box((decision, ticket.finish(now)));

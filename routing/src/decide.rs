@@ -5,14 +5,17 @@
 //!
 //! | what is wrong | what happens | reason |
 //! |---|---|---|
-//! | no instance | nothing to decide | `None` |
+//! | no instance, or all have as much in flight as they may | nothing to decide | `None` |
 //! | one instance | it is taken | `OnlyChoice` |
 //! | the table is older than `stale_after` | P2C on requests in flight | `StaleTable` |
 //! | no score is a finite number | P2C on requests in flight | `NoScore` |
 //! | the model answered nonsense | scores on running means | `ModelFailed` |
 //! | no model, or it does not know the route | scores on running means | `NoModel` |
 //!
-//! One request in a hundred of a predictive pool may be `Explored`, see [`explore`].
+//! One request in a hundred of a predictive pool may be `Explored`, see [`explore`]. Before the policy come the instance a
+//! client was on and the parts of a pool, see [`crate::select::narrow`]. An instance never gets more requests than the pool
+//! allows it: the ticket is taken first and given back if it was one too many, so that two requests at the same moment
+//! cannot both be the last.
 //!
 //! Policies other than predictive rest on no prediction and know only `OnlyChoice`, `Retry`, `Panic` and `Policy`; the
 //! predicted work is still taken on, because demand is counted in it. Where several reasons hold, the one that changed
@@ -21,13 +24,16 @@
 use crate::extract::RequestFacts;
 use crate::live::Ticket;
 use crate::select::eligible::Eligible;
+use crate::select::groups::{Group, Groups};
 use crate::select::hashed::Bound;
+use crate::select::narrow::Wish;
 use crate::select::predictive::Scorer;
 use crate::select::shortlist::Shortlist;
 use crate::select::{Selector, explore, reactive};
-use crate::table::{PoolTable, RoutingTable};
+use crate::table::{InstanceEntry, PoolTable, RoutingTable};
 use foretide_predictor::cost::estimator::{self, CostPrediction};
 use foretide_predictor::cost::query::CostBasis;
+use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -56,6 +62,10 @@ pub enum Reason {
     Explored,
     /// Too few healthy instances: all are used.
     Panic,
+    /// The client was there before.
+    Affinity,
+    /// Nobody with the wanted label or in the own zone was left, or it was the other zones' turn.
+    Spilled,
 }
 
 /// Candidates kept with a decision.
@@ -112,11 +122,14 @@ pub struct Attempt<'a> {
     pub id: u64,
     /// 64 random bits.
     pub chance: u64,
+    /// What the request itself says of where it would like to go.
+    pub wish: Wish,
     /// Now.
     pub now: Timestamp,
 }
 
-/// Chooses an instance and takes the cost on. `None`: the pool has no instance. No lock, no allocation, cannot fail.
+/// Chooses an instance and takes the cost on. `None`: the pool has no instance that the request may use. No lock, no
+/// allocation, cannot fail.
 pub fn decide(
     table: &RoutingTable,
     pool: &PoolTable,
@@ -124,84 +137,176 @@ pub fn decide(
     prediction: &CostPrediction,
     attempt: Attempt<'_>,
 ) -> Option<(Decision, Ticket)> {
-    let eligible = Eligible::new(&pool.instances, &pool.settings, attempt.tried, attempt.now);
     let work_us = f64::from(prediction.steering.work_us);
-    let (list, reason) =
-        choose(table, pool, &eligible, (facts.query.consumer_key, work_us), prediction, attempt);
-    let index = list.best().or_else(|| eligible.from(0))?;
-    let entry = &pool.instances[index];
-    let in_flight = entry.live.in_flight();
-    let decision = Decision {
-        id: attempt.id,
-        generation: table.generation,
-        index,
-        instance: entry.id,
-        reason,
-        prediction: *prediction,
-        candidates: list.candidates(&pool.instances),
-        work_in_flight_us: in_flight.work_us,
-        in_flight: in_flight.requests,
-    };
-    Some((decision, Ticket::take(&entry.live, work_us, entry.concurrency, attempt.now)))
+    let asking = Asking { table, pool, prediction, attempt, consumer_key: facts.query.consumer_key, work_us };
+    // More than once only if others were quicker to take the last room of an instance.
+    for _ in 0..OVERTAKEN {
+        let found = asking.find()?;
+        let entry = &pool.instances[found.place];
+        let in_flight = entry.live.in_flight();
+        let ticket = Ticket::take(&entry.live, work_us, entry.concurrency, attempt.now);
+        if pool.settings.choice.max_requests.is_some_and(|most| entry.live.in_flight().requests > most) {
+            continue;
+        }
+        let decision = Decision {
+            id: attempt.id,
+            generation: table.generation,
+            index: found.place,
+            instance: entry.id,
+            reason: found.reason,
+            prediction: *prediction,
+            candidates: found.list.candidates(found.among),
+            work_in_flight_us: in_flight.work_us,
+            in_flight: in_flight.requests,
+        };
+        return Some((decision, ticket));
+    }
+    None
 }
 
-fn choose(
-    table: &RoutingTable,
-    pool: &PoolTable,
-    eligible: &Eligible<'_>,
-    (consumer_key, work_us): (u64, f64),
-    prediction: &CostPrediction,
-    attempt: Attempt<'_>,
-) -> (Shortlist, Reason) {
-    let chance = attempt.chance;
-    if pool.instances.len() == 1 {
-        return (reactive::only(Some(0)), Reason::OnlyChoice);
-    }
-    let list = match &pool.selector {
-        Selector::Predictive(scan) => {
-            if attempt.now.since(table.built_at) > table.stale_after {
-                return (reactive::p2c(eligible, None, chance), Reason::StaleTable);
-            }
-            if let Some(index) = explore::turn(eligible, chance, attempt.now) {
-                return (reactive::only(Some(index)), Reason::Explored);
-            }
-            scan.rank(&Scorer::new(scan, &table.peers, work_us, consumer_key), eligible, chance)
-        }
-        Selector::RoundRobin(turns) | Selector::Weighted(turns) => {
-            reactive::only(turns.take(eligible, chance))
-        }
-        Selector::LeastRequest(weights) => reactive::least_request(eligible, weights.as_deref(), chance),
-        Selector::P2c(weights) => reactive::p2c(eligible, weights.as_deref(), chance),
-        Selector::PeakEwma(weights) => reactive::peak_ewma(eligible, weights.as_deref(), attempt.now, chance),
-        Selector::Ketama(ring) => {
-            let bound = Bound::new(eligible, pool.settings.choice.hash_balance_factor);
-            reactive::only(ring.owner(consumer_key, eligible, |index| bound.takes(index)))
-        }
-        Selector::Maglev(table) => {
-            let bound = Bound::new(eligible, pool.settings.choice.hash_balance_factor);
-            let owner = table.owner(consumer_key, eligible, |index| bound.takes(index));
-            reactive::only(owner.or_else(|| eligible.from(0)))
-        }
-    };
-    if list.best().is_none() {
-        return (reactive::p2c(eligible, None, chance), Reason::NoScore);
-    }
-    (list, reason(pool, prediction, attempt))
+/// A request that finds the last room taken by others so often in a row is refused.
+const OVERTAKEN: usize = 4;
+/// A draw of its own for the zone.
+const ZONE_SALT: u64 = 0x7a6f_6e65_7a6f_6e65;
+
+/// What is asked.
+struct Asking<'a> {
+    table: &'a RoutingTable,
+    pool: &'a PoolTable,
+    prediction: &'a CostPrediction,
+    attempt: Attempt<'a>,
+    consumer_key: u64,
+    work_us: f64,
 }
 
-/// Why, when the policy itself could choose.
-fn reason(pool: &PoolTable, prediction: &CostPrediction, attempt: Attempt<'_>) -> Reason {
-    if !attempt.tried.is_empty() {
-        Reason::Retry
-    } else if pool.panic {
-        Reason::Panic
-    } else if !matches!(pool.selector, Selector::Predictive(_)) {
-        Reason::Policy
-    } else if prediction.model_failed {
-        Reason::ModelFailed
-    } else if prediction.estimate.basis != CostBasis::Model {
-        Reason::NoModel
-    } else {
-        Reason::Predicted
+/// What was found.
+struct Found<'a> {
+    /// Index into the pool's instances.
+    place: usize,
+    reason: Reason,
+    list: Shortlist,
+    /// What the list's indices mean.
+    among: &'a [InstanceEntry],
+}
+
+impl<'a> Asking<'a> {
+    fn find(&self) -> Option<Found<'a>> {
+        let narrowing = &self.pool.narrowing;
+        if narrowing.tokens.is_none() && narrowing.groups.is_none() {
+            return self.anywhere(true);
+        }
+        self.before().or_else(|| match &narrowing.groups {
+            None => self.anywhere(true),
+            Some(groups) => self.along(groups),
+        })
+    }
+
+    /// Where the client was before.
+    fn before(&self) -> Option<Found<'a>> {
+        let narrowing = &self.pool.narrowing;
+        let wish = self.attempt.wish;
+        let place = narrowing.tokens.as_ref()?.place(wish.instance?)?;
+        let holds = narrowing.groups.as_ref().is_none_or(|groups| groups.holds(wish.label, place));
+        let among = &self.pool.instances;
+        let eligible = Eligible::untried(among, &self.pool.settings, self.attempt.tried, self.attempt.now);
+        let list = reactive::only(Some(place));
+        (holds && eligible.allows(place)).then_some(Found { place, reason: Reason::Affinity, list, among })
+    }
+
+    /// Part by part, and who was tried before only when there is nobody else.
+    fn along(&self, groups: &'a Groups) -> Option<Found<'a>> {
+        let share = (mix(self.attempt.chance ^ ZONE_SALT) >> 11) as f64 * 2f64.powi(-53);
+        let path = groups.path(self.attempt.wish.label, share);
+        let parts = || path.groups.into_iter().flatten();
+        let found = parts().find_map(|group| self.within(group, false));
+        let found = found.or_else(|| {
+            let found = path.anywhere.then(|| self.anywhere(false)).flatten()?;
+            let spilled = parts().next().is_some() || self.attempt.wish.label.is_some();
+            Some(Found { reason: if spilled { Reason::Spilled } else { found.reason }, ..found })
+        });
+        let found = found.or_else(|| parts().find_map(|group| self.within(group, true)));
+        found.or_else(|| path.anywhere.then(|| self.anywhere(true)).flatten())
+    }
+
+    fn within(&self, group: &'a Group, again: bool) -> Option<Found<'a>> {
+        let found = self.among(&group.instances, &group.selector, again)?;
+        let place = group.members[found.place] as usize;
+        Some(Found { place, reason: if group.far { Reason::Spilled } else { found.reason }, ..found })
+    }
+
+    fn anywhere(&self, again: bool) -> Option<Found<'a>> {
+        self.among(&self.pool.instances, &self.pool.selector, again)
+    }
+
+    /// By the policy. `again`: who was tried before may be asked again if nobody else is left.
+    fn among(&self, among: &'a [InstanceEntry], selector: &Selector, again: bool) -> Option<Found<'a>> {
+        let (settings, Attempt { tried, now, .. }) = (&self.pool.settings, self.attempt);
+        let eligible = if again {
+            Eligible::new(among, settings, tried, now)
+        } else {
+            Some(Eligible::untried(among, settings, tried, now)).filter(Eligible::is_anybody)?
+        };
+        let (list, reason) = self.choose(selector, &eligible);
+        let place = list.best().or_else(|| eligible.from(0))?;
+        Some(Found { place, reason, list, among })
+    }
+
+    fn choose(&self, selector: &Selector, eligible: &Eligible<'_>) -> (Shortlist, Reason) {
+        let &Self { table, pool, consumer_key, attempt, .. } = self;
+        let chance = attempt.chance;
+        if eligible.all().len() == 1 {
+            return (reactive::only(eligible.from(0)), Reason::OnlyChoice);
+        }
+        let bound = || Bound::new(eligible, pool.settings.choice.hash_balance_factor);
+        let list = match selector {
+            Selector::Predictive(scan) => {
+                if attempt.now.since(table.built_at) > table.stale_after {
+                    return (reactive::p2c(eligible, None, chance), Reason::StaleTable);
+                }
+                if let Some(index) = explore::turn(eligible, chance, attempt.now) {
+                    return (reactive::only(Some(index)), Reason::Explored);
+                }
+                scan.rank(&Scorer::new(scan, &table.peers, self.work_us, consumer_key), eligible, chance)
+            }
+            Selector::RoundRobin(turns) | Selector::Weighted(turns) => {
+                reactive::only(turns.take(eligible, chance))
+            }
+            Selector::LeastRequest(weights) => reactive::least_request(eligible, weights.as_deref(), chance),
+            Selector::P2c(weights) => reactive::p2c(eligible, weights.as_deref(), chance),
+            Selector::PeakEwma(weights) => {
+                reactive::peak_ewma(eligible, weights.as_deref(), attempt.now, chance)
+            }
+            Selector::Ketama(ring) => {
+                let bound = bound();
+                reactive::only(ring.owner(consumer_key, eligible, |index| bound.takes(index)))
+            }
+            Selector::Maglev(table) => {
+                let bound = bound();
+                let owner = table.owner(consumer_key, eligible, |index| bound.takes(index));
+                reactive::only(owner.or_else(|| eligible.from(0)))
+            }
+        };
+        if list.best().is_none() {
+            return (reactive::p2c(eligible, None, chance), Reason::NoScore);
+        }
+        (list, self.reason(selector))
+    }
+
+    /// Why, when the policy itself could choose.
+    fn reason(&self, selector: &Selector) -> Reason {
+        let prediction = self.prediction;
+        if !self.attempt.tried.is_empty() {
+            Reason::Retry
+        } else if self.pool.panic {
+            Reason::Panic
+        } else if !matches!(selector, Selector::Predictive(_)) {
+            Reason::Policy
+        } else if prediction.model_failed {
+            Reason::ModelFailed
+        } else if prediction.estimate.basis != CostBasis::Model {
+            Reason::NoModel
+        } else {
+            Reason::Predicted
+        }
     }
 }

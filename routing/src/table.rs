@@ -4,6 +4,7 @@ use crate::gates::Gates;
 use crate::live::LiveLoad;
 use crate::retry::RetryBudget;
 use crate::select::Selector;
+use crate::select::narrow::Narrowing;
 use crate::settings::PoolSettings;
 use crate::settings::choice::Traits;
 use foretide_predictor::cost::model::CostModel;
@@ -54,6 +55,8 @@ pub struct PoolTable {
     pub instances: Vec<InstanceEntry>,
     /// Policy with what it prepared from `instances` (rows of the scan, ring, counter).
     pub selector: Selector,
+    /// What comes before the policy.
+    pub narrowing: Narrowing,
     /// Shared by all generations.
     pub retry_budget: Arc<RetryBudget>,
     /// True when too few are healthy and all are used.

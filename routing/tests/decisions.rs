@@ -1,6 +1,10 @@
 //! Decisions through the public door: reasons, fallbacks, policies.
 
 mod fixture;
+#[path = "fixture/narrow.rs"]
+mod narrow;
+#[path = "policies/narrowing.rs"]
+mod narrowing;
 #[path = "fixture/trial.rs"]
 mod trial;
 #[path = "policies/weights.rs"]
@@ -15,6 +19,7 @@ use foretide_predictor::time::Timestamp;
 use foretide_routing::decide::{Attempt, Decision, Reason, decide, predict};
 use foretide_routing::live::{InFlight, LiveLoad, Taken, Ticket};
 use foretide_routing::select::Selector;
+use foretide_routing::select::narrow::Wish;
 use foretide_routing::settings::Policy;
 use foretide_routing::table::{InstanceEntry, RoutingTable};
 use foretide_steering::buckets::Newcomer;
@@ -23,7 +28,7 @@ use std::time::Duration;
 use trial::POLICIES;
 
 fn attempt(number: u64, tried: &[InstanceId]) -> Attempt<'_> {
-    Attempt { tried, id: number, chance: mix(number), now: BUILT_AT }
+    Attempt { tried, id: number, chance: mix(number), wish: Wish::default(), now: BUILT_AT }
 }
 
 fn ask(table: &RoutingTable, attempt: Attempt<'_>) -> Option<(Decision, Ticket)> {

@@ -1,23 +1,30 @@
 //! The whole path of a decision allocates nothing.
 
 mod fixture;
+#[path = "fixture/narrow.rs"]
+mod narrow;
 #[path = "fixture/trial.rs"]
 mod trial;
 
 use fixture::BUILT_AT;
+use foretide_predictor::blend::TierWeights;
 use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
 use foretide_routing::decide::{Attempt, Reason};
 use foretide_routing::extract::head::PlainHead;
 use foretide_routing::live::Ticket;
+use foretide_routing::select::affinity::token;
+use foretide_routing::select::groups::label;
+use foretide_routing::select::narrow::{Narrowing, Wish};
 use foretide_routing::settings::Policy;
 use foretide_routing::table::RoutingTable;
+use std::sync::Arc;
 use std::time::Duration;
 use trial::POLICIES;
 
 fn one(table: &RoutingTable, head: &PlainHead, tried: &[InstanceId], number: u64) -> (Reason, Ticket) {
     let now = BUILT_AT.plus(Duration::from_micros(number));
-    let attempt = Attempt { tried, id: number, chance: mix(number), now };
+    let attempt = Attempt { tried, id: number, chance: mix(number), wish: Wish::default(), now };
     let (decision, ticket) = trial::ask(table, head, attempt).expect("instances");
     (decision.reason, ticket)
 }
@@ -53,6 +60,41 @@ fn extract_predict_decide_and_finish_allocate_nothing() {
         assert_eq!(found, 0, "{policy:?} with {count} instances");
         assert_eq!(reasons, [true; 2], "{policy:?}: the usual path and the retry were taken");
         drop(held);
+    }
+}
+
+#[test]
+fn labels_zones_cookies_and_limits_allocate_nothing() {
+    for policy in POLICIES {
+        let mut table = fixture::table(policy, fixture::instances(20));
+        let pool = &mut table.pools[0];
+        Arc::make_mut(&mut pool.settings).choice = narrow::all_on();
+        for (number, entry) in (0..).zip(&mut pool.instances) {
+            entry.traits = narrow::traits(["a", "b"][number % 2], ["1", "2"][number / 10]);
+        }
+        let (settings, instances) = (&pool.settings, &pool.instances);
+        let known = fixture::known(instances);
+        pool.narrowing = Narrowing::new(settings, pool.form, instances, &known, TierWeights::START, None);
+        let affinity = settings.choice.affinity.as_ref().unwrap();
+        let instance = Some(token(affinity, &settings.name, &instances[7].address));
+        let heads: Vec<PlainHead> = (0..100).map(fixture::head).collect();
+        let mut reasons = [false; 3];
+        let found = allocations(|| {
+            for (head, number) in heads.iter().zip(0..) {
+                let wishes = [
+                    (Wish { instance, label: None }, Reason::Affinity),
+                    (Wish { instance: None, label: Some(label("2")) }, Reason::Policy),
+                    (Wish { instance: None, label: Some(label("3")) }, Reason::Spilled),
+                ];
+                for (seen, (wish, reason)) in reasons.iter_mut().zip(wishes) {
+                    let attempt =
+                        Attempt { tried: &[], id: number, chance: mix(number), wish, now: BUILT_AT };
+                    let (decision, _ticket) = trial::ask(&table, head, attempt).expect("instances");
+                    *seen |= decision.reason == reason || policy == Policy::Predictive;
+                }
+            }
+        });
+        assert_eq!((found, reasons), (0, [true; 3]), "{policy:?}");
     }
 }
 

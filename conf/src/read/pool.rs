@@ -101,6 +101,18 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
         retry: upstream::retry(&section.section("retry")),
         upstream: upstream::upstream(&section.section("upstream")),
     };
+    if let (Some(most), Some(_)) = (settings.choice.max_requests, settings.queue)
+        && most < settings.concurrency
+        && let Some(item) = section.section("limits").item("max_requests")
+    {
+        item.error(
+            Says::new(format!(
+                "is below the {} slots of an instance that the queue gives out",
+                settings.concurrency
+            ))
+            .help("lower `concurrency` or remove `limits.max_requests`"),
+        );
+    }
     section.close();
     settings
 }

@@ -156,3 +156,39 @@ fn a_bound_on_load_belongs_to_a_policy_that_hashes() {
     assert!(with("policy = \"ketama\"\nhash_balance_factor = 0.9")[0].message.contains("from 1 to 100"));
     assert!(with("hash_balance_factor = 1.25")[0].message.contains("no effect with this policy"));
 }
+
+#[test]
+fn what_narrows_a_choice_is_checked() {
+    let text = BARE.replace(
+        "[\"10.0.0.1:80\"]",
+        "[{ address = \"10.0.0.1:80\", zone = \"a\", labels = { version = \"2\" } }]",
+    );
+    let with = |lines: &str| {
+        let found = findings(&format!("{text}{lines}\n"));
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for sound in [
+        "[pools.a.limits]\nmax_requests = 3",
+        "[pools.a.affinity]\ncookie = \"at\"\nttl = \"1h\"\nsame_site = \"none\"",
+        "[pools.a.subset]\nheader = \"X-Version\"\nlabel = \"version\"\nfallback = \"none\"",
+        "[pools.a.locality]\nzone = \"a\"\noverprovision_factor = 2",
+    ] {
+        assert_eq!(with(sound), [""; 0]);
+    }
+    for (lines, says) in [
+        ("[pools.a.limits]\nmax_requests = 0", "from 1 to 1000000"),
+        ("[pools.a.limits]\nmax_requests = 3\n[pools.a.queue]\nlimit = 9", "below the 4 slots"),
+        ("[pools.a.affinity]\nttl = \"1h\"", "pools.a.affinity.cookie"),
+        ("[pools.a.affinity]\ncookie = \"a b\"", "no name for a cookie"),
+        ("[pools.a.affinity]\ncookie = \"at\"\npath = \"/;x\"", "is not a path"),
+        ("[pools.a.affinity]\ncookie = \"at\"\nsame_site = \"none\"\nsecure = false", "browsers refuse"),
+        ("[pools.a.subset]\nheader = \"x:\"\nlabel = \"version\"", "no name for a header"),
+        ("[pools.a.subset]\nheader = \"x\"\nlabel = \"colour\"", "no endpoint carries"),
+        ("[pools.a.subset]\nlabel = \"version\"", "pools.a.subset.header"),
+        ("[pools.a.locality]\nzone = \"b\"", "no endpoint is in this zone"),
+        ("[pools.a.locality]\nzone = \"a\"\noverprovision_factor = 0.5", "from 1 to 100"),
+    ] {
+        let found = with(lines);
+        assert!(found.len() == 1 && found[0].contains(says), "{lines}: {found:?}");
+    }
+}

@@ -13,6 +13,7 @@ use foretide_routing::decide::{self, Attempt, Decision};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::live::{Attained, Ticket};
 use foretide_routing::observe::{Observation, Outcome as Ending, Reported};
+use foretide_routing::select::narrow::Wish;
 use foretide_routing::settings::RoutingSettings;
 use foretide_routing::table::RoutingTable;
 use rand::Rng as _;
@@ -235,8 +236,13 @@ impl<'w> Sim<'w> {
         let Some(pool) = table.pools.get(arrival.facts.pool.index()) else { return self.fail() };
         let prediction = decide::predict(&table, &arrival.facts, self.now);
         self.decisions += 1;
-        let attempt =
-            Attempt { tried: &tried, id: self.decisions, chance: self.choices.next_u64(), now: self.now };
+        let attempt = Attempt {
+            tried: &tried,
+            id: self.decisions,
+            chance: self.choices.next_u64(),
+            wish: Wish::default(),
+            now: self.now,
+        };
         match decide::decide(&table, pool, &arrival.facts, &prediction, attempt) {
             None => self.fail(),
             Some((decision, ticket)) => {

@@ -72,7 +72,7 @@ pub(super) enum Flag {
     NoRoute,
     /// The pool has no instance.
     NoInstance,
-    /// The pool's queue was full, or the wait in it too long.
+    /// The pool's queue was full, or the wait in it too long, or all instances had as many requests as they may.
     Overflow,
     /// Refused by admission: it would have been late, or the pool is full.
     Refused,

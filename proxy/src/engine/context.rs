@@ -17,6 +17,7 @@ use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::live::{Attained, Ticket};
 use foretide_routing::observe::{Observation, Outcome, Reported};
+use foretide_routing::select::narrow::Wish;
 use foretide_routing::settings::UpstreamSettings;
 use foretide_routing::table::{PoolTable, RoutingTable};
 use http::{HeaderMap, HeaderValue};
@@ -61,6 +62,7 @@ pub(super) struct RequestContext {
 pub(super) struct Routed {
     pub(super) table: Arc<RoutingTable>,
     pub(super) facts: RequestFacts,
+    wish: Wish,
     prediction: CostPrediction,
     metrics: Arc<RouteMetrics>,
     current: Option<Try>,
@@ -220,7 +222,15 @@ impl RequestContext {
             claim,
             admitted: None,
             pass: None,
+            wish: Wish::default(),
         });
+    }
+
+    /// The request says where it would like to go.
+    pub(super) fn wants(&mut self, wish: Wish) {
+        if let Some(routed) = self.routed.as_mut() {
+            routed.wish = wish;
+        }
     }
 
     /// Decides and takes the cost on. `None`: the pool has no instance.
@@ -240,7 +250,7 @@ impl RequestContext {
         }
         let draw = self.shared.chance.draw();
         let (decision, ticket) = self.tried.with(|tried| {
-            let attempt = Attempt { tried, id: draw.id, chance: draw.bits, now };
+            let attempt = Attempt { tried, id: draw.id, chance: draw.bits, wish: routed.wish, now };
             decide(&routed.table, pool, &routed.facts, &routed.prediction, attempt)
         })?;
         let address = pool.instances.get(decision.index)?.address.clone();
@@ -264,6 +274,12 @@ impl RequestContext {
     /// The pool of a routed request.
     pub(super) fn pool(&self) -> Option<&PoolTable> {
         pool_of(self.routed.as_ref()?)
+    }
+
+    /// Where the request is, and where it would have liked to go.
+    pub(super) fn placed(&self) -> Option<(&PoolTable, &str, Wish)> {
+        let routed = self.routed.as_ref()?;
+        Some((pool_of(routed)?, &routed.current.as_ref()?.address, routed.wish))
     }
 
     /// How the pool talks to its instances.

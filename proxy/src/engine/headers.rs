@@ -78,8 +78,12 @@ fn client(session: &Session) -> Option<IpAddr> {
 }
 
 fn scheme(session: &Session) -> &'static str {
-    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-    if tls { "https" } else { "http" }
+    if is_secure(session) { "https" } else { "http" }
+}
+
+/// Whether the client came over TLS.
+pub(super) fn is_secure(session: &Session) -> bool {
+    session.digest().is_some_and(|digest| digest.ssl_digest.is_some())
 }
 
 fn unless_sent(

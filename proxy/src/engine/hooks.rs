@@ -30,7 +30,7 @@ use crate::engine::outcome::{is_upstream_timeout, judge};
 use crate::engine::respond::{respond, respond_later};
 use crate::engine::shared::Shared;
 use crate::engine::waiting::Entered;
-use crate::engine::{connect, headers, report, watch};
+use crate::engine::{connect, headers, report, watch, wish};
 
 /// What Pingora can hold back of a body and send again.
 const REPLAYABLE: usize = 64 * 1024;
@@ -93,13 +93,16 @@ impl ProxyHttp for Hooks {
         if read_body(session, &table, &mut facts).await? {
             ctx.read_clock();
         }
-        let pool = table.pools.get(facts.pool.index()).filter(|pool| !pool.instances.is_empty());
+        let pool = table.pools.get(facts.pool.index());
+        let refusal = wish::refusal(pool);
+        let wish = pool.map(|pool| wish::of(&session.req_header().headers, &pool.settings.choice));
         let route = table.routes.route(facts.route);
         let claim = pool.map(|pool| Claim::of(route, &pool.settings, &Head(session)));
         ctx.route(table, facts, claim.unwrap_or_default());
-        if claim.is_none() {
+        ctx.wants(wish.unwrap_or_default());
+        if let Some(flag) = refusal {
             // Said here and not after the choice: here the client's connection can stay open.
-            ctx.flag = Flag::NoInstance;
+            ctx.flag = flag;
             respond(session, 503, &ctx.request_id).await?;
             return Ok(true);
         }
@@ -123,6 +126,7 @@ impl ProxyHttp for Hooks {
             return Error::e_explain(ErrorType::HTTPStatus(504), "no time left for a try");
         }
         let Some(chosen) = ctx.choose() else {
+            ctx.flag = wish::refusal(ctx.pool()).unwrap_or(Flag::NoInstance);
             return Error::e_explain(ErrorType::HTTPStatus(503), "no instance");
         };
         let address = self.shared.resolver.resolve(&chosen.address).await.map_err(Error::into_up)?;
@@ -197,6 +201,7 @@ impl ProxyHttp for Hooks {
         if self.shared.draining.load(Ordering::Acquire) {
             session.set_keepalive(None);
         }
+        wish::remember(session, response, ctx)?;
         headers::answer(response, &ctx.request_id)
     }
 
@@ -277,7 +282,8 @@ impl ProxyHttp for Hooks {
         ctx: &mut Box<RequestContext>,
     ) -> FailToProxy {
         let verdict = judge(error, watch::expired());
-        ctx.flag = verdict.flag;
+        // Why nobody could be chosen was known when it was tried.
+        ctx.flag = if ctx.flag == Flag::Overflow { ctx.flag } else { verdict.flag };
         if verdict.status != 0 && !answered(session) {
             // Pingora closes the client's connection after an error, so say so.
             session.set_keepalive(None);

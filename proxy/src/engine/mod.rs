@@ -37,6 +37,7 @@ mod shared;
 pub mod stats;
 mod waiting;
 mod watch;
+mod wish;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -5,7 +5,7 @@
 //! | no route | 404 | NR |
 //! | no instance | 503, `Retry-After` | UH |
 //! | refused by admission, or too late while it waited | 503, `Retry-After` | OM |
-//! | the pool's queue is full, or the wait in it too long | 503, `Retry-After` | UO |
+//! | the pool's queue is full, or the wait in it too long; all instances have as many requests as they may | 503, `Retry-After` | UO |
 //! | no connection, after retries | 502 | UF |
 //! | the instance broke off before its answer | 502 | UC |
 //! | connect, first byte or the whole request took too long | 504 | UT |

@@ -14,4 +14,5 @@ mod queue;
 mod tls;
 mod tls_upstream;
 mod websocket;
+mod wishes;
 mod world;

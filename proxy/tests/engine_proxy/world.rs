@@ -23,6 +23,8 @@ use foretide_routing::live::LiveLoad;
 use foretide_routing::observe::Observation;
 use foretide_routing::retry::RetryBudget;
 use foretide_routing::select::Selector;
+use foretide_routing::select::groups::Known;
+use foretide_routing::select::narrow::Narrowing;
 use foretide_routing::settings::{
     EjectionSettings, HealthSettings, LearningSettings, Policy, PoolSettings, RetrySettings, RouteMatch,
     RouteSettings, RoutingSettings, ScalingMode, ScalingRule, ScalingSettings, ServiceLevel, ServingSettings,
@@ -298,7 +300,9 @@ fn table(
 }
 
 fn pool_table(at: usize, settings: &PoolSettings, instances: Vec<InstanceEntry>) -> PoolTable {
+    let known: Vec<Known> = instances.iter().map(|one| (one.weight, one.traits.clone())).collect();
     PoolTable {
+        narrowing: Narrowing::new(settings, Form::default(), &instances, &known, TierWeights::START, None),
         id: PoolId(at as u16),
         name: settings.name.as_str().into(),
         settings: Arc::new(settings.clone()),

@@ -178,6 +178,12 @@ impl RoutingEntry {
 fn is_fallback(reason: Reason) -> bool {
     match reason {
         Reason::NoModel | Reason::ModelFailed | Reason::StaleTable | Reason::NoScore | Reason::Panic => true,
-        Reason::Predicted | Reason::OnlyChoice | Reason::Policy | Reason::Retry | Reason::Explored => false,
+        Reason::Predicted
+        | Reason::OnlyChoice
+        | Reason::Policy
+        | Reason::Retry
+        | Reason::Explored
+        | Reason::Affinity
+        | Reason::Spilled => false,
     }
 }

@@ -354,6 +354,11 @@ impl Pool {
         self.instances.values().filter(move |one| one.is_warm() && (self.panic || usable(one)))
     }
 
+    /// Those that are ready, whatever their health.
+    pub(crate) fn warm(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.values().filter(|one| one.is_warm())
+    }
+
     /// Instances asked for that do not serve yet.
     pub(crate) fn starting(&self) -> u32 {
         let starting = |one: &&Instance| matches!(one.life, Life::Cold | Life::Warming);

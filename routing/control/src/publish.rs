@@ -11,6 +11,8 @@ use foretide_predictor::cost::model::CostModel;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::extract::CompiledRoutes;
 use foretide_routing::select::Selector;
+use foretide_routing::select::groups::Known;
+use foretide_routing::select::narrow::Narrowing;
 use foretide_routing::table::{InstanceEntry, PoolTable, RoutingTable};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +58,10 @@ fn pool_table(pool: &Pool, shared: &Shared<'_>, now: Timestamp) -> PoolTable {
     let previous = shared.previous.and_then(|table| table.pools.iter().find(|table| same(table)));
     let instances: Vec<InstanceEntry> =
         pool.in_service().filter_map(|instance| entry(pool, instance, now)).collect();
+    let known: Vec<Known> = pool.warm().map(|one| (one.weight, Arc::clone(&one.traits))).collect();
+    let before = previous.map(|table| &table.narrowing);
     PoolTable {
+        narrowing: Narrowing::new(&pool.settings, pool.form(), &instances, &known, shared.weights, before),
         id: pool.id,
         name: Arc::clone(&pool.name),
         settings: Arc::clone(&pool.settings),

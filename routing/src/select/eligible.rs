@@ -1,9 +1,10 @@
 //! Whom a try may use: all instances but those already tried, or all if nothing else is left. In gateway mode only those
-//! with a free slot: who has waited for one must not wait again elsewhere.
+//! with a free slot: who has waited for one must not wait again elsewhere. And never one that has as many requests in flight
+//! as the pool allows: there a request is better refused.
 
 use crate::select::weighted::Schedule;
 use crate::settings::PoolSettings;
-use crate::table::InstanceEntry;
+use crate::table::{InstanceEntry, PoolTable};
 use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
@@ -19,12 +20,14 @@ pub(crate) struct Eligible<'a> {
     tried: &'a [InstanceId],
     /// Only with a free slot.
     with_room: bool,
+    /// Requests an instance may have in flight.
+    most: u32,
     slow_start: Duration,
     now: Timestamp,
 }
 
 impl<'a> Eligible<'a> {
-    /// Of `instances`, without `tried`.
+    /// Of `instances`, without `tried`, or with them if nothing else is left.
     pub(crate) fn new(
         instances: &'a [InstanceEntry],
         settings: &PoolSettings,
@@ -32,9 +35,19 @@ impl<'a> Eligible<'a> {
         now: Timestamp,
     ) -> Self {
         let exhausted = instances.iter().all(|entry| tried.contains(&entry.id));
-        let slow_start = settings.slow_start;
+        Self::untried(instances, settings, if exhausted { &[] } else { tried }, now)
+    }
+
+    /// Of `instances`, without `tried`, even if nothing is left.
+    pub(crate) fn untried(
+        instances: &'a [InstanceEntry],
+        settings: &PoolSettings,
+        tried: &'a [InstanceId],
+        now: Timestamp,
+    ) -> Self {
         let with_room = settings.queue.is_some();
-        Self { instances, tried: if exhausted { &[] } else { tried }, with_room, slow_start, now }
+        let most = settings.choice.max_requests.unwrap_or(u32::MAX);
+        Self { instances, tried, with_room, most, slow_start: settings.slow_start, now }
     }
 
     /// All instances of the pool, by index.
@@ -49,12 +62,17 @@ impl<'a> Eligible<'a> {
 
     /// Whether the try may use all of them.
     pub(crate) fn is_everybody(&self) -> bool {
-        self.is_first_try() && !self.with_room
+        self.is_first_try() && !self.with_room && self.most == u32::MAX
+    }
+
+    /// Whether the try may use anybody.
+    pub(crate) fn is_anybody(&self) -> bool {
+        (0..self.instances.len()).any(|index| self.allows(index))
     }
 
     /// Whether this try may use it.
     pub(crate) fn allows(&self, index: usize) -> bool {
-        self.is_untried(index) && (!self.with_room || has_room(&self.instances[index]))
+        self.is_untried(index) && self.has_room(index, self.with_room)
     }
 
     /// Whether nothing was tried before.
@@ -66,14 +84,20 @@ impl<'a> Eligible<'a> {
         self.is_first_try() || !self.tried.contains(&self.instances[index].id)
     }
 
+    fn has_room(&self, index: usize, for_a_slot: bool) -> bool {
+        let entry = &self.instances[index];
+        let most = if for_a_slot { entry.concurrency.min(self.most) } else { self.most };
+        most == u32::MAX || entry.live.in_flight().requests < most
+    }
+
     /// The first one allowed at or after `start`, counted round, or if all slots are taken the first one untried;
-    /// `None` only if the pool is empty.
+    /// `None` only if the pool is empty or all have as much in flight as they may.
     pub(crate) fn from(&self, start: usize) -> Option<usize> {
         let count = self.instances.len();
         let places = || (0..count).map(|step| (start % count + step) % count);
-        places()
-            .find(|&index| self.allows(index))
-            .or_else(|| places().find(|&index| self.with_room && self.is_untried(index)))
+        let without_slot =
+            |index: usize| self.with_room && self.is_untried(index) && self.has_room(index, false);
+        places().find(|&index| self.allows(index)).or_else(|| places().find(|&index| without_slot(index)))
     }
 
     /// Two different ones at random; the same twice if there is only one.
@@ -100,8 +124,10 @@ impl<'a> Eligible<'a> {
     }
 }
 
-fn has_room(entry: &InstanceEntry) -> bool {
-    entry.live.in_flight().requests < entry.concurrency
+/// Whether every instance of a pool has as many requests in flight as the pool allows.
+pub fn is_full(pool: &PoolTable) -> bool {
+    let Some(most) = pool.settings.choice.max_requests else { return false };
+    pool.instances.iter().all(|entry| entry.live.in_flight().requests >= most)
 }
 
 /// Share of its usual load that an instance gets: a linear ramp from 0.1 to 1 over the pool's slow start.

@@ -16,10 +16,13 @@
 //! enum, not a trait: the set is closed and the hot path calls it without indirection. Whoever cannot be ranked (a
 //! score that is not a number) is left out; when nobody is left the caller falls back to P2C.
 
+pub mod affinity;
 pub mod eligible;
 pub mod explore;
+pub mod groups;
 pub mod hashed;
 pub mod maglev;
+pub mod narrow;
 pub mod predictive;
 pub mod reactive;
 pub mod ring;

@@ -8,6 +8,7 @@ use foretide_predictor::id::InstanceId;
 use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::live::Ticket;
 use foretide_routing::select::Selector;
+use foretide_routing::select::narrow::{Narrowing, Wish};
 use foretide_routing::settings::Policy;
 use foretide_routing::settings::choice::ChoiceSettings;
 use foretide_routing::table::{InstanceEntry, RoutingTable};
@@ -23,7 +24,7 @@ fn weighted(weights: &[u32]) -> Vec<InstanceEntry> {
     instances
 }
 
-fn table(policy: Policy, instances: Vec<InstanceEntry>, choice: ChoiceSettings) -> RoutingTable {
+pub(crate) fn table(policy: Policy, instances: Vec<InstanceEntry>, choice: ChoiceSettings) -> RoutingTable {
     let mut table = fixture::table(policy, instances);
     Arc::make_mut(&mut table.pools[0].settings).choice = choice;
     renew(&mut table);
@@ -31,10 +32,13 @@ fn table(policy: Policy, instances: Vec<InstanceEntry>, choice: ChoiceSettings) 
 }
 
 /// The next generation.
-fn renew(table: &mut RoutingTable) {
+pub(crate) fn renew(table: &mut RoutingTable) {
     let pool = &mut table.pools[0];
-    pool.selector =
-        Selector::new(&pool.settings, pool.form, &pool.instances, TierWeights::START, Some(&pool.selector));
+    let (settings, form, instances) = (&pool.settings, pool.form, &pool.instances);
+    let known = fixture::known(instances);
+    let before = Some(&pool.narrowing);
+    pool.narrowing = Narrowing::new(settings, form, instances, &known, TierWeights::START, before);
+    pool.selector = Selector::new(settings, form, instances, TierWeights::START, Some(&pool.selector));
 }
 
 /// A request of this consumer.
@@ -42,7 +46,7 @@ fn ask_for(table: &RoutingTable, consumer: u64, number: u64, tried: &[InstanceId
     let mut facts = table.routes.extract(&fixture::head(number)).expect("routed");
     facts.query.consumer_key = mix(consumer);
     let prediction = predict(table, &facts, BUILT_AT);
-    let attempt = Attempt { tried, id: number, chance: mix(number), now: BUILT_AT };
+    let attempt = Attempt { tried, id: number, chance: mix(number), wish: Wish::default(), now: BUILT_AT };
     decide(table, &table.pools[0], &facts, &prediction, attempt).expect("instances")
 }
 
@@ -164,7 +168,7 @@ fn hashing_honours_weights_and_keeps_its_table_while_members_are_the_same() {
 #[test]
 fn a_consumer_that_sends_too_much_spills_over_to_the_same_others() {
     for policy in [Policy::Ketama, Policy::Maglev] {
-        let bound = |factor| ChoiceSettings { hash_balance_factor: factor };
+        let bound = |factor| ChoiceSettings { hash_balance_factor: factor, ..ChoiceSettings::default() };
         let free = table(policy, fixture::instances(8), bound(None));
         let home = ask_for(&free, 7, 0, NONE).0.index;
         let held: Vec<Ticket> = (0..400).map(|number| ask_for(&free, 7, number, NONE).1).collect();
@@ -206,7 +210,8 @@ proptest! {
         let tried: Vec<InstanceId> =
             (0..weights.len()).filter(|&id| mask >> id & 1 == 1).map(|id| InstanceId(id as u32)).collect();
         for policy in trial::POLICIES {
-            let table = table(policy, instances.clone(), ChoiceSettings { hash_balance_factor: balance });
+            let choice = ChoiceSettings { hash_balance_factor: balance, ..ChoiceSettings::default() };
+            let table = table(policy, instances.clone(), choice);
             let mut held = Vec::new();
             for number in 0..20 {
                 let (decision, ticket) = ask_for(&table, number % 3, number, &tried);

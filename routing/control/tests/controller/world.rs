@@ -11,6 +11,7 @@ use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::live::Ticket;
 use foretide_routing::observe::{Observation, Outcome, Reported};
+use foretide_routing::select::narrow::Wish;
 use foretide_routing::settings::*;
 use foretide_routing::table::{InstanceState, RoutingTable};
 use std::sync::Arc;
@@ -279,7 +280,7 @@ impl World {
         let facts = RequestFacts { route: RouteId(0), pool: PoolId(0), query, consumer_named: true };
         let prediction = predict(&self.table, &facts, self.now);
         let chance = self.requests.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let attempt = Attempt { tried: &[], id: self.requests, chance, now: self.now };
+        let attempt = Attempt { tried: &[], id: self.requests, chance, wish: Wish::default(), now: self.now };
         match decide(&self.table, &self.table.pools[0], &facts, &prediction, attempt) {
             None => self.refused += 1,
             Some((decision, ticket)) => {
