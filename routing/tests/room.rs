@@ -13,6 +13,7 @@ use foretide_routing::extract::head::PlainHead;
 use foretide_routing::foresee;
 use foretide_routing::lease::{LONGEST, LeaseBook, NoLease, Wanted};
 use foretide_routing::live::{InFlight, Ticket};
+use foretide_routing::select::narrow::Wish;
 use foretide_routing::settings::{AdmissionSettings, ClientHints, Policy, RoutingSettings};
 use foretide_routing::table::RoutingTable;
 use foretide_routing::weights;
@@ -149,7 +150,7 @@ fn grant(
 ) -> Result<u64, NoLease> {
     let facts = table.routes.describe(&Description::default()).expect("there is a route");
     let prediction = predict(table, &facts, at);
-    let attempt = Attempt { tried: &[], id, chance: mix(id), now: at };
+    let attempt = Attempt { tried: &[], id, chance: mix(id), wish: Wish::default(), now: at };
     let wanted = Wanted { facts: &facts, prediction: &prediction, ttl };
     book.grant(table, &table.pools[0], wanted, attempt).map(|(_, until)| until.as_us())
 }

@@ -14,6 +14,7 @@ use foretide_routing::decide::{Attempt, Reason, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::extract::described::{Description, Given, Unclear};
 use foretide_routing::lease::{LONGEST, LeaseBook, NoLease, Wanted};
+use foretide_routing::select::narrow::Wish;
 use foretide_routing::table::RoutingTable;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use serde::{Deserialize, Serialize};
@@ -134,7 +135,7 @@ impl Advice {
         let pool = table.pools.get(facts.pool.index()).ok_or(LeaseError::Unknown)?;
         let (id, chance) = (self.next_number(), self.next_number());
         let wanted = Wanted { facts: &facts, prediction: &prediction, ttl };
-        let attempt = Attempt { tried: &[], id, chance, now };
+        let attempt = Attempt { tried: &[], id, chance, wish: Wish::default(), now };
         let mut book = self.book();
         let granted = book.grant(table, pool, wanted, attempt);
         gauge!(OUT).set(book.len() as f64);
