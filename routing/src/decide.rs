@@ -218,7 +218,9 @@ impl<'a> Asking<'a> {
         let share = (mix(self.attempt.chance ^ ZONE_SALT) >> 11) as f64 * 2f64.powi(-53);
         let path = groups.path(self.attempt.wish.label, share);
         let parts = || path.groups.into_iter().flatten();
+        let reason = |found: &Found<'a>| if path.astray { Reason::Spilled } else { found.reason };
         let found = parts().find_map(|group| self.within(group, false));
+        let found = found.map(|found| Found { reason: reason(&found), ..found });
         let found = found.or_else(|| {
             let found = path.anywhere.then(|| self.anywhere(false)).flatten()?;
             let spilled = parts().next().is_some() || self.attempt.wish.label.is_some();

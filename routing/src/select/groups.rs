@@ -72,6 +72,8 @@ pub(crate) struct Group {
 pub(crate) struct Path<'a> {
     pub(crate) groups: [Option<&'a Group>; 2],
     pub(crate) anywhere: bool,
+    /// Nobody carries the wanted label.
+    pub(crate) astray: bool,
 }
 
 /// What a group is made from.
@@ -109,13 +111,14 @@ impl Groups {
     pub(crate) fn path(&self, label: Option<u64>, share: f64) -> Path<'_> {
         let whole = zoned(self.whole.as_ref(), share);
         let Some(label) = label else { return Path { groups: whole, anywhere: true } };
-        let groups = match self.subset(label) {
+        let subset = self.subset(label);
+        let groups = match subset {
             None if self.fallback => whole,
             None => [None; 2],
             Some(Subset { zones: None, all }) => [Some(all), None],
             Some(Subset { zones, .. }) => zoned(zones.as_ref(), share),
         };
-        Path { groups, anywhere: self.fallback }
+        Path { groups, anywhere: self.fallback, astray: subset.is_none() }
     }
 
     /// Whether a request that wants this label may use the instance at this place of the pool.
