@@ -11,6 +11,7 @@ use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::live::Ticket;
 use foretide_routing::observe::{Observation, Outcome, Reported};
+use foretide_routing::select::narrow::Wish;
 use foretide_shadow::producer::Producer;
 use foretide_steering::score::Form;
 use std::sync::Arc;
@@ -142,7 +143,7 @@ impl Lab {
         let query = CostQuery::new(RouteId(0), bytes(b"all"), 1);
         let facts = RequestFacts { route: RouteId(0), pool: PoolId(0), query, consumer_named: true };
         let mut prediction = predict(&table, &facts, now);
-        let attempt = Attempt { tried: &[], id: number, chance: mix(number), now };
+        let attempt = Attempt { tried: &[], id: number, chance: mix(number), wish: Wish::default(), now };
         let work_us = self.work_us(number);
         let mut choose = |predicted_us: f64| {
             prediction.estimate.work_us = Estimate::exact(predicted_us);
