@@ -110,7 +110,7 @@ impl Groups {
     /// Where a request looks. `label`: hash of the value it wants, if it wants one; `share`: from 0 up to 1, at random.
     pub(crate) fn path(&self, label: Option<u64>, share: f64) -> Path<'_> {
         let whole = zoned(self.whole.as_ref(), share);
-        let Some(label) = label else { return Path { groups: whole, anywhere: true } };
+        let Some(label) = label else { return Path { groups: whole, anywhere: true, astray: false } };
         let subset = self.subset(label);
         let groups = match subset {
             None if self.fallback => whole,
