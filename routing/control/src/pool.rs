@@ -16,6 +16,7 @@ use foretide_predictor::time::Timestamp;
 use foretide_routing::observe::Observation;
 use foretide_routing::retry::RetryBudget;
 use foretide_routing::settings::{LearningSettings, PoolSettings, RoutingSettings};
+use foretide_steering::buckets::whole_us;
 use foretide_steering::score::Form;
 use foretide_steering::serving::Serving;
 use foretide_steering::speed::{self, Speed};
@@ -33,9 +34,6 @@ const INSTANCE_STEPS: usize = 5;
 const WEIGHT_MEMORY: f64 = 50.0;
 /// Steps ahead at most: a day of minutes.
 const MOST_STEPS_AHEAD: usize = 1_440;
-
-/// No request is counted with more than an hour of work.
-const MOST_WORK_US: f64 = 3.6e9;
 
 /// What a tick brings to each pool.
 #[derive(Clone, Copy, Debug)]
@@ -163,7 +161,7 @@ impl Pool {
     /// never grow.
     pub(crate) fn turned_away(&mut self, work_us: f64) {
         self.refused.requests += 1.0;
-        self.refused.work_s += work_us.clamp(0.0, MOST_WORK_US) / 1e6;
+        self.refused.work_s += whole_us(work_us) as f64 / 1e6;
     }
 
     /// A step of this pool's own history, read back at the start.

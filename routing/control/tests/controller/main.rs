@@ -3,6 +3,7 @@ mod chaos;
 mod fleet;
 mod health;
 mod learning;
+mod refusals;
 mod reload;
 mod skill;
 mod world;
