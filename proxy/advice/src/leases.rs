@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foretide_predictor::cost::estimator::Steering;
 use foretide_predictor::estimate::Estimate;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
@@ -131,6 +132,8 @@ impl Advice {
                 return Err(LeaseError::Value("work_ms".to_owned()));
             }
             prediction.estimate.work_us = Estimate::exact(work_ms * 1e3);
+            // Nothing was predicted, so there is no skill to weigh it by.
+            prediction.steering = Steering { work_us: (work_ms * 1e3) as f32, weight: 1.0 };
         }
         let pool = table.pools.get(facts.pool.index()).ok_or(LeaseError::Unknown)?;
         let (id, chance) = (self.next_number(), self.next_number());
