@@ -21,6 +21,9 @@ pub struct Settings {
     pub routing: RoutingSettings,
 }
 
+/// Where a proxy that shares its sight answers what is in flight, and where it is asked unless the pool says otherwise.
+pub const LOAD_PATH: &str = "/.well-known/foretide/load";
+
 /// Listeners, threads, state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerSettings {
@@ -36,6 +39,8 @@ pub struct ServerSettings {
     pub client_idle_timeout: Duration,
     /// After SIGTERM: time for requests in flight to end.
     pub drain_timeout: Duration,
+    /// Says in each answer, and to whoever asks at [`LOAD_PATH`], what is in flight here.
+    pub share_sight: bool,
 }
 
 /// Where clients connect.

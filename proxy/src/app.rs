@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use crate::app::outside::{Outside, OutsideParts};
 use crate::app::reload::{ConfigFile, Reloader};
 use crate::clock::Clock;
-use crate::engine::{Engine, EngineParts, Shutdown};
+use crate::engine::{self, Engine, EngineParts, Shutdown};
 use crate::reconcile::hands::Hands;
 use crate::reconcile::{COMMAND_QUEUE, Command, Reconciler, Tap, workers};
 use crate::ring::{ObservationRing, RefusalRing};
@@ -80,11 +80,13 @@ impl App {
         let table = Arc::new(ArcSwap::new(Arc::clone(controller.table())));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let (shutdown, shutdown_seen) = watch::channel(Shutdown::Run);
+        let (questions, questions_seen) = mpsc::channel(engine::sight::QUESTIONS);
         let (engine, addresses) = Engine::bind(EngineParts {
             settings: Arc::clone(&settings),
             table: Arc::clone(&table),
             ring: Arc::clone(&ring),
             refusals: Arc::clone(&refusals),
+            questions: Some(questions),
             clock,
             shutdown: shutdown_seen,
         })?;
@@ -100,6 +102,7 @@ impl App {
             clock,
             report: report_seen.clone(),
             probes: probes_seen,
+            questions: questions_seen,
             fleet_queue,
             commands: commands.clone(),
             reloader: Arc::clone(&reloader),

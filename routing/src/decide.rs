@@ -104,6 +104,8 @@ pub struct Decision {
     pub work_in_flight_us: u64,
     /// Requests in flight on the chosen one at the time.
     pub in_flight: u32,
+    /// Requests that others had in flight there, as far as was known; `None`: the pool shares no sight, or nobody said.
+    pub others: Option<f32>,
 }
 
 /// Predicts a request once, and says what it steers with. Call once a request, also if it is retried.
@@ -158,6 +160,7 @@ pub fn decide(
             candidates: found.list.candidates(found.among),
             work_in_flight_us: in_flight.work_us,
             in_flight: in_flight.requests,
+            others: pool.sight.as_ref().and_then(|sight| sight.requests(&entry.live, attempt.now)),
         };
         return Some((decision, ticket));
     }
@@ -268,7 +271,8 @@ impl<'a> Asking<'a> {
                 if let Some(index) = explore::turn(eligible, chance, attempt.now) {
                     return (reactive::only(Some(index)), Reason::Explored);
                 }
-                scan.rank(&Scorer::new(scan, &table.peers, self.work_us, consumer_key), eligible, chance)
+                let scorer = Scorer::new(scan, &table.peers, self.work_us, consumer_key);
+                scan.rank(&scorer.seeing(pool.sight.as_deref(), attempt.now), eligible, chance)
             }
             Selector::RoundRobin(turns) | Selector::Weighted(turns) => {
                 reactive::only(turns.take(eligible, chance))

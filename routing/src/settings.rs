@@ -183,6 +183,8 @@ pub struct PoolSettings {
     pub queue: Option<QueueSettings>,
     /// Refuse what would be late anyway; `None`: everybody comes in.
     pub admission: Option<AdmissionSettings>,
+    /// Others' requests on the instances are asked for and minded; `None`: only this proxy's own are.
+    pub sight: Option<SightSettings>,
     /// Work ramp of a new instance from a tenth of its share to all of it.
     pub slow_start: Duration,
     /// Active checks.
@@ -205,6 +207,19 @@ pub struct ServingSettings {
     /// How much heavy requests avoid lighter ones under processor sharing, 0 to 10: 0 makes the mean latency smallest,
     /// more lowers the slowdown of light requests at the price of the tail of heavy ones.
     pub heavy_yields: f32,
+}
+
+/// How to learn what other proxies have in flight on a pool's instances.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SightSettings {
+    /// Instances asked beside each request, never in its way.
+    pub probes: u32,
+    /// Where they are asked, with GET.
+    pub path: String,
+    /// An answer that takes longer is of no use.
+    pub timeout: Duration,
+    /// What was heard longer ago says no more than the fleet's mean.
+    pub max_age: Duration,
 }
 
 /// Where requests wait while all slots of a pool are taken.

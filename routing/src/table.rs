@@ -2,6 +2,7 @@
 use crate::extract::CompiledRoutes;
 use crate::gates::Gates;
 use crate::live::LiveLoad;
+use crate::live::others::PoolSight;
 use crate::retry::RetryBudget;
 use crate::select::Selector;
 use crate::select::narrow::Narrowing;
@@ -59,6 +60,8 @@ pub struct PoolTable {
     pub narrowing: Narrowing,
     /// Shared by all generations.
     pub retry_budget: Arc<RetryBudget>,
+    /// What is known of others' requests, shared by all generations; `None`: not asked for.
+    pub sight: Option<Arc<PoolSight>>,
     /// True when too few are healthy and all are used.
     pub panic: bool,
 }

@@ -13,6 +13,7 @@ pub(crate) mod pool;
 mod route;
 pub(crate) mod scenario;
 mod server;
+mod sight;
 mod source;
 mod upstream;
 

@@ -9,7 +9,7 @@ use foretide_routing::settings::{
 use foretide_steering::admission::MARGIN;
 use foretide_steering::score::Form;
 
-use super::{choice, endpoint, upstream};
+use super::{choice, endpoint, sight, upstream};
 use crate::document::{Says, Section};
 use crate::finding::names_a_secret;
 use crate::item::Item;
@@ -94,6 +94,7 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
         },
         queue: queue(&section.section("queue")),
         admission: admission(&section.section("admission")),
+        sight: sight::sight(&section.section("sight"), policy),
         slow_start: duration("slow_start", Duration::ZERO..=HOUR).unwrap_or(10 * SECOND),
         objective: duration("objective", MS..=HOUR).unwrap_or(SECOND),
         health: upstream::health(&section.section("health")),

@@ -57,6 +57,7 @@ pub(super) fn server(section: &Section<'_>) -> ServerSettings {
         history_keep: duration("history_keep", HOUR..=3660 * DAY).unwrap_or(HISTORY_KEEP),
         client_idle_timeout: duration("client_idle_timeout", SECOND..=HOUR).unwrap_or(CLIENT_IDLE),
         drain_timeout: duration("drain_timeout", Duration::ZERO..=HOUR).unwrap_or(DRAIN),
+        share_sight: section.item("share_sight").and_then(|item| item.flag()).unwrap_or(false),
     };
     section.close();
     settings

@@ -5,6 +5,7 @@
 
 pub mod ask;
 mod ledger;
+pub mod load;
 pub mod ports;
 pub mod probe;
 pub mod process;

@@ -13,9 +13,11 @@ use foretide_advice::{Advice, AdviceParts, agent, leases};
 use foretide_conf::settings::Settings;
 use foretide_control::io::Input;
 use foretide_control::report::StatusReport;
+use foretide_fleet::load;
 use foretide_fleet::probe::{self, ProbeTarget};
 use foretide_fleet::process::ProcessFleet;
 use foretide_predictor::cost::model::CostModel;
+use foretide_routing::live::question::Question;
 use foretide_routing::table::{InstanceState, RoutingTable};
 use foretide_workbench::versions;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -46,6 +48,8 @@ pub struct OutsideParts {
     pub report: watch::Receiver<Arc<StatusReport>>,
     /// Whom to check.
     pub probes: watch::Receiver<Vec<ProbeTarget>>,
+    /// Whom to ask what is in flight there.
+    pub questions: mpsc::Receiver<Question>,
     /// What to start and stop.
     pub fleet_queue: mpsc::Receiver<FleetCommand>,
     /// To the control loop.
@@ -86,6 +90,8 @@ impl Outside {
         tokio::spawn(forward(fleet_events, parts.commands.clone(), Input::Fleet));
         let (verdicts, probe_results) = mpsc::channel(QUEUE);
         tokio::spawn(probe::run(parts.probes, verdicts));
+        let clock = parts.clock;
+        tokio::spawn(load::run(parts.questions, move || clock.now()));
         tokio::spawn(forward(probe_results, parts.commands.clone(), |(instance, healthy)| Input::Probed {
             instance,
             healthy,
@@ -94,7 +100,6 @@ impl Outside {
         let ready = Arc::new(AtomicBool::new(false));
         tokio::spawn(keep_ready(parts.report.clone(), parts.shutdown.subscribe(), Arc::clone(&ready)));
 
-        let clock = parts.clock;
         let advice = Arc::new(Advice::new(AdviceParts {
             table: parts.table,
             report: parts.report.clone(),

@@ -5,6 +5,7 @@
 //! those whose time ran out in the middle of a response, and of those that a drain could not wait for.
 
 pub(super) mod entering;
+mod sight;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use foretide_routing::claim::Claim;
 use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::live::{Attained, Ticket};
+use foretide_routing::live::shown::Guest;
 use foretide_routing::observe::{Observation, Outcome, Reported};
 use foretide_routing::select::narrow::Wish;
 use foretide_routing::settings::UpstreamSettings;
@@ -56,6 +58,8 @@ pub(super) struct RequestContext {
     tried: Tried,
     reused_stale: bool,
     finished: bool,
+    /// Not one of the requests that are counted.
+    aside: bool,
 }
 
 /// A request that a route took.
@@ -73,6 +77,8 @@ pub(super) struct Routed {
     admitted: Option<Admitted>,
     /// Its slot, in gateway mode.
     pass: Option<Pass>,
+    /// As others see it, where sight is shared.
+    guest: Option<Guest>,
 }
 
 /// One try at one instance.
@@ -177,6 +183,7 @@ impl RequestContext {
             tried: Tried::default(),
             reused_stale: false,
             finished: false,
+            aside: false,
         }
     }
 
@@ -223,6 +230,7 @@ impl RequestContext {
             admitted: None,
             pass: None,
             wish: Wish::default(),
+            guest: None,
         });
     }
 
@@ -268,6 +276,7 @@ impl RequestContext {
             done: None,
             _in_flight: InFlight::new(&routed.metrics),
         });
+        self.ask_beside(draw.bits);
         Some(Chosen { address, left })
     }
 
@@ -338,6 +347,9 @@ impl RequestContext {
     fn leave(&mut self) {
         if let Some(routed) = self.routed.as_mut() {
             routed.pass = None;
+            if let Some(guest) = &mut routed.guest {
+                guest.leave();
+            }
         }
     }
 
@@ -401,6 +413,9 @@ impl RequestContext {
         let form = pool_of(routed).map(|pool| pool.form).unwrap_or_default();
         let attained_us = attained.by(form);
         let measured_us = if complete { attained_us } else { 0.0 };
+        if let Some(guest) = routed.guest.as_ref().filter(|_| measured_us > 0.0) {
+            self.shared.shown.served(guest, measured_us);
+        }
         let upstream_us = done.at.since(current.sent_at).as_micros() as u64;
         self.shared.ring.push(Observation {
             arrived_at: self.arrived.stamp,
@@ -507,6 +522,8 @@ impl Drop for RequestContext {
             let status = if status == 0 { CLIENT_GONE } else { status };
             self.finish(&End { status, bytes_received: 0, bytes_sent: 0 });
         }
-        self.shared.stats.request_ended();
+        if !self.aside {
+            self.shared.stats.request_ended();
+        }
     }
 }

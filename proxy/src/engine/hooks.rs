@@ -30,7 +30,7 @@ use crate::engine::outcome::{is_upstream_timeout, judge};
 use crate::engine::respond::{respond, respond_later};
 use crate::engine::shared::Shared;
 use crate::engine::waiting::Entered;
-use crate::engine::{connect, headers, report, watch, wish};
+use crate::engine::{connect, headers, report, sight, watch, wish};
 
 /// What Pingora can hold back of a body and send again.
 const REPLAYABLE: usize = 64 * 1024;
@@ -50,8 +50,10 @@ impl Hooks {
     }
 
     /// Limits of this connection that Pingora leaves open or resets with every request.
-    fn limit(&self, session: &mut Session) {
-        let idle = self.shared.settings.load().server.client_idle_timeout;
+    /// True: others may see what is in flight here.
+    fn limit(&self, session: &mut Session) -> bool {
+        let settings = self.shared.settings.load();
+        let idle = settings.server.client_idle_timeout;
         session.set_read_timeout(Some(idle));
         session.set_write_timeout(Some(idle));
         session.set_total_drain_timeout(Some(idle));
@@ -61,6 +63,7 @@ impl Hooks {
             // Pingora counts in seconds, and takes 0 for ever.
             session.set_keepalive(Some(idle.as_secs().max(1)));
         }
+        settings.server.share_sight
     }
 }
 
@@ -79,8 +82,13 @@ impl ProxyHttp for Hooks {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<RequestContext>) -> Result<bool> {
         watch::begin();
         watch::cut_at(None);
+        let shared_sight = self.limit(session);
+        if shared_sight && sight::is_asked(session) {
+            ctx.set_aside();
+            sight::answer(session, &self.shared.shown).await?;
+            return Ok(true);
+        }
         ctx.begin(session);
-        self.limit(session);
         let table = self.shared.table.load_full();
         let Some(mut facts) = table.routes.extract(&Head(session)) else {
             ctx.flag = Flag::NoRoute;
@@ -109,6 +117,9 @@ impl ProxyHttp for Hooks {
         if let Some(turned_away) = ctx.apply() {
             respond_later(session, 503, &ctx.request_id, turned_away.retry_after).await?;
             return Ok(true);
+        }
+        if shared_sight {
+            ctx.show(session);
         }
         let refused = wait_for_slot(session, ctx).await?;
         if let Some(status) = refused {
@@ -162,7 +173,8 @@ impl ProxyHttp for Hooks {
         request: &mut RequestHeader,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
-        headers::forward(session, request, &ctx.request_id)
+        headers::forward(session, request, &ctx.request_id)?;
+        ctx.tell(request)
     }
 
     async fn request_body_filter(
@@ -194,6 +206,7 @@ impl ProxyHttp for Hooks {
             return Ok(());
         }
         ctx.answered(status);
+        ctx.hear(&response.headers);
         if ctx.read_report(&response.headers) {
             report::NAMES.iter().for_each(|name| drop(response.remove_header(name)));
         }
@@ -202,6 +215,7 @@ impl ProxyHttp for Hooks {
             session.set_keepalive(None);
         }
         wish::remember(session, response, ctx)?;
+        ctx.say(response)?;
         headers::answer(response, &ctx.request_id)
     }
 

@@ -15,6 +15,8 @@ use metrics::{
     histogram,
 };
 
+use crate::engine::sight;
+
 const REQUESTS: &str = "foretide_http_requests_total";
 const DURATION: &str = "foretide_http_request_duration_seconds";
 const UPSTREAM_DURATION: &str = "foretide_upstream_duration_seconds";
@@ -78,6 +80,7 @@ pub(super) struct RouteMetrics {
     pub(super) cost_predicted: Histogram,
     pub(super) cost_actual: Histogram,
     reports: [OnceLock<Counter>; REPORT_RESULTS.len()],
+    sight_age: OnceLock<Histogram>,
 }
 
 /// What became of an instance's load report.
@@ -174,6 +177,7 @@ impl RouteMetrics {
             cost_actual: histogram!(COST_ACTUAL, "pool" => pool.clone()),
             codes: [const { OnceLock::new() }; CODES.len()],
             reports: [const { OnceLock::new() }; REPORT_RESULTS.len()],
+            sight_age: OnceLock::new(),
             route,
             pool,
         }
@@ -185,6 +189,11 @@ impl RouteMetrics {
             Ok(at) => self.codes[at].get_or_init(|| self.counter(code)).increment(1),
             Err(_) => self.counter(code).increment(1),
         }
+    }
+
+    /// Age of what was known of others' requests; made only for pools that share sight.
+    pub(super) fn sight_age(&self) -> &Histogram {
+        self.sight_age.get_or_init(|| histogram!(sight::AGE, "pool" => self.pool.clone()))
     }
 
     /// Counts a load report.

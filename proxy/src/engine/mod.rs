@@ -34,6 +34,7 @@ mod outcome;
 mod report;
 mod respond;
 mod shared;
+pub mod sight;
 pub mod stats;
 mod waiting;
 mod watch;
@@ -47,12 +48,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use foretide_conf::settings::Settings;
+use foretide_routing::live::question::Question;
 use foretide_routing::table::RoutingTable;
 use pingora_core::server::ListenFds;
 use pingora_core::server::configuration::ServerConf;
 use pingora_core::services::Service as _;
 use pingora_core::services::listening::Service;
-use tokio::sync::watch as signal;
+use tokio::sync::{mpsc, watch as signal};
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::Clock;
@@ -74,6 +76,8 @@ pub struct EngineParts {
     pub ring: Arc<ObservationRing>,
     /// Where requests go that were not let in.
     pub refusals: Arc<RefusalRing>,
+    /// Where questions to instances go, at most [`sight::QUESTIONS`] of them; `None`: nobody asks them.
+    pub questions: Option<mpsc::Sender<Question>>,
     /// Now.
     pub clock: Clock,
     /// When to stop. A dropped sender means [`Shutdown::Drain`].
@@ -163,9 +167,11 @@ impl Engine {
         metrics::describe();
         waiting::describe();
         admission::describe();
+        sight::describe();
         let rings = (parts.ring, parts.refusals);
         let mut shared = Shared::new(parts.settings, parts.table, rings, parts.clock, stats, log.queue());
         shared.authorities = authorities;
+        shared.questions = parts.questions;
         let shared = Arc::new(shared);
         let gate = gate::Connections::new(shared.clone());
         let mut service = Service::new("proxy".to_owned(), gate.gate(&pingora_conf(settings.server.threads)));

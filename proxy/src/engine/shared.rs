@@ -5,7 +5,10 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use foretide_conf::settings::Settings;
+use foretide_routing::live::question::Question;
+use foretide_routing::live::shown::Shown;
 use foretide_routing::table::RoutingTable;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Moment};
@@ -34,6 +37,10 @@ pub(super) struct Shared {
     pub(super) authorities: Authorities,
     pub(super) doors: Doors,
     pub(super) rooms: Rooms,
+    /// What is in flight here, for others to see.
+    pub(super) shown: Shown,
+    /// To whoever asks instances what is in flight there; `None`: nobody does.
+    pub(super) questions: Option<mpsc::Sender<Question>>,
     /// A drain has begun: connections close after their response.
     pub(super) draining: AtomicBool,
 }
@@ -61,6 +68,8 @@ impl Shared {
             authorities: Authorities::default(),
             doors: Doors::default(),
             rooms: Rooms::new(clock),
+            shown: Shown::default(),
+            questions: None,
             draining: AtomicBool::new(false),
         }
     }

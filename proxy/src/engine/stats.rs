@@ -56,6 +56,12 @@ impl EngineStats {
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// It was none: it counts neither as in flight nor as a request.
+    pub(super) fn request_set_aside(&self) {
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(super) fn retried(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }

@@ -6,11 +6,11 @@ use std::sync::mpsc::SyncSender;
 use arc_swap::ArcSwap;
 use foretide_control::io::{Effect, FitJob, TrainJob};
 use foretide_control::report::StatusReport;
-use foretide_fleet::ask::{Speech, TlsNames};
+use foretide_fleet::ask::Speech;
 use foretide_fleet::probe::ProbeTarget;
 use foretide_fleet::process::Producer;
 use foretide_predictor::id::InstanceId;
-use foretide_routing::settings::{PoolSettings, ProcessManager, UpstreamSettings};
+use foretide_routing::settings::{PoolSettings, ProcessManager};
 use foretide_routing::table::{InstanceState, RoutingTable};
 use tokio::sync::{mpsc, watch};
 
@@ -80,7 +80,7 @@ impl Hands {
         Producer {
             pool: pool.map_or_else(String::new, |pool| pool.name.to_string()),
             manager,
-            speech: pool.map_or_else(Speech::default, |pool| speech(&pool.settings.upstream)),
+            speech: pool.map_or_else(Speech::default, |pool| Speech::of(&pool.settings.upstream)),
         }
     }
 
@@ -91,7 +91,7 @@ impl Hands {
             |(pool, settings): (_, &Arc<PoolSettings>)| {
                 pool.instances.iter().filter(|instance| is_checked(instance.state)).filter_map(|instance| {
                     let address = instance.address.clone()?;
-                    let (health, speech) = (settings.health.clone(), speech(&settings.upstream));
+                    let (health, speech) = (settings.health.clone(), Speech::of(&settings.upstream));
                     Some(ProbeTarget { instance: instance.id, address, health, speech })
                 })
             },
@@ -99,12 +99,6 @@ impl Hands {
         self.probes.send_replace(targets.collect());
         self.report.send_replace(report);
     }
-}
-
-/// Checks, of readiness too, speak to instances as requests do.
-fn speech(upstream: &UpstreamSettings) -> Speech {
-    let names = |name: &String| TlsNames { server_name: name.clone(), ca: upstream.tls_ca.clone() };
-    Speech { tls: upstream.tls_server_name.as_ref().map(names), http2: upstream.http2 }
 }
 
 /// Instances that run: those the manager is still starting are probed by the manager.

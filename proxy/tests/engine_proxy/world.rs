@@ -20,6 +20,7 @@ use foretide_predictor::time::Timestamp;
 use foretide_routing::extract::CompiledRoutes;
 use foretide_routing::gates::Gates;
 use foretide_routing::live::LiveLoad;
+use foretide_routing::live::others::PoolSight;
 use foretide_routing::observe::Observation;
 use foretide_routing::retry::RetryBudget;
 use foretide_routing::select::Selector;
@@ -168,6 +169,7 @@ fn settings() -> Settings {
         history_keep: Duration::from_secs(60),
         client_idle_timeout: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(5),
+        share_sight: false,
     };
     let routes = vec![route("api", "/api", "main"), route("none", "/none", "empty")];
     let routing = RoutingSettings {
@@ -218,6 +220,7 @@ fn pool(name: &str) -> PoolSettings {
         serving: ServingSettings::default(),
         queue: None,
         admission: None,
+        sight: None,
         slow_start: Duration::ZERO,
         health: HealthSettings {
             path: None,
@@ -310,6 +313,7 @@ fn pool_table(at: usize, settings: &PoolSettings, instances: Vec<InstanceEntry>)
         selector: Selector::new(settings, Form::default(), &instances, TierWeights::START, None),
         instances,
         retry_budget: Arc::new(RetryBudget::new(settings.retry)),
+        sight: settings.sight.as_ref().map(|sight| Arc::new(PoolSight::new(sight.max_age))),
         panic: false,
     }
 }

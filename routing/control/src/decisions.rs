@@ -162,6 +162,7 @@ impl RoutingEntry {
             actual_class: self.actual.map(|(_, class)| class),
             actual_work_us: self.actual.map(|(work_us, _)| work_us),
             upstream_us: seen.upstream_us,
+            others_in_flight: decision.others,
             candidates: decision.candidates.iter().flatten().copied().collect(),
             numbers: seen.query.numbers.iter().copied().filter(|number| *number != ABSENT).collect(),
             outcome: seen.outcome,

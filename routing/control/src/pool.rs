@@ -14,6 +14,7 @@ use foretide_predictor::id::{InstanceId, PoolId};
 use foretide_predictor::peers::PeerTable;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::observe::Observation;
+use foretide_routing::live::others::PoolSight;
 use foretide_routing::retry::RetryBudget;
 use foretide_routing::settings::{LearningSettings, PoolSettings, RoutingSettings};
 use foretide_steering::buckets::whole_us;
@@ -57,6 +58,8 @@ pub(crate) struct Pool {
     pub(crate) window: Window,
     pub(crate) scaler: Scaler,
     pub(crate) retry_budget: Arc<RetryBudget>,
+    /// What is known of others' requests, if that is asked for.
+    pub(crate) sight: Option<Arc<PoolSight>>,
     pub(crate) panic: bool,
     /// Taken out of the configuration: lives until its last instance has gone.
     pub(crate) retired: bool,
@@ -92,6 +95,7 @@ impl Pool {
             window: Window::new(learning.step),
             scaler: Scaler::default(),
             retry_budget: Arc::new(RetryBudget::new(settings.retry)),
+            sight: settings.sight.as_ref().map(|sight| Arc::new(PoolSight::new(sight.max_age))),
             panic: false,
             retired: false,
             serving: Serving::assuming(assumed(settings)),
@@ -283,6 +287,7 @@ impl Pool {
             Some(highest(forecast, around.now, window_end)?.mean())
         };
         let pool_ahead = ahead(&self.track);
+        let sight = self.mind_others();
         let mut speeds: Vec<&mut Speed> = Vec::with_capacity(ids.len());
         for instance in self.instances.values_mut().filter(|instance| instance.is_warm()) {
             instance.anomaly = anomalies.iter().find(|anomaly| anomaly.instance == instance.id).copied();
@@ -290,6 +295,8 @@ impl Pool {
             let share = instance.capacity(&self.settings) / capacity;
             let baseline = ahead(&instance.track).or(pool_ahead.map(|rate| rate * share));
             instance.score(&self.settings, around.weights, baseline, around.now);
+            let said = sight.as_ref().and_then(|sight| sight.residual(&instance.live, around.now));
+            instance.speed.said(said.map(f64::from));
             speeds.push(&mut instance.speed);
         }
         speed::centre(&mut speeds);
@@ -302,6 +309,14 @@ impl Pool {
     /// A request of it was learned from, on whose route predictions have this weight.
     pub(crate) fn believe(&mut self, weight: f64) {
         self.prediction_weight += (weight - self.prediction_weight) / WEIGHT_MEMORY;
+    }
+
+    /// How long reports of others' requests are worth something follows the mean service time.
+    fn mind_others(&self) -> Option<Arc<PoolSight>> {
+        let sight = self.sight.clone()?;
+        let rate = self.window.rate();
+        sight.set_mean_service(1e6 * rate.work_s / rate.requests);
+        Some(sight)
     }
 
     fn forecast(&mut self, around: Surroundings<'_>, out: &mut Outbox) {

@@ -8,6 +8,7 @@ use crate::outbox::Outbox;
 use crate::pool::Pool;
 use foretide_predictor::id::PoolId;
 use foretide_predictor::time::Timestamp;
+use foretide_routing::live::others::PoolSight;
 use foretide_routing::retry::RetryBudget;
 use foretide_routing::settings::choice::Endpoint;
 use foretide_routing::settings::{PoolSettings, RoutingSettings};
@@ -81,6 +82,11 @@ fn renew(pool: &mut Pool, settings: &PoolSettings, new: &RoutingSettings, now: T
     if settings.manager.is_none() {
         pool.instances.values_mut().filter(|one| one.managed).for_each(|one| one.drain(now));
     }
+    pool.sight = settings.sight.as_ref().map(|wanted| {
+        let sight = pool.sight.take().unwrap_or_else(|| Arc::new(PoolSight::new(wanted.max_age)));
+        sight.set_lifetime(wanted.max_age);
+        sight
+    });
     pool.scaler.plan_now(now);
     pool.renew_settings(settings);
 }

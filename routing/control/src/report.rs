@@ -130,6 +130,12 @@ pub struct InstanceReport {
     pub requests: u64,
     /// Failed ones among them.
     pub failures: u64,
+    /// Requests that other proxies have in flight there, as far as is known; absent: the pool shares no sight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub others_in_flight: Option<f32>,
+    /// How long ago that was heard, seconds; absent: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sight_age_s: Option<f64>,
     /// What it said of itself in the load reports of the last seconds; absent: nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub utilisation: Option<Utilisation>,
@@ -204,6 +210,9 @@ pub struct RoutingDecisionReport {
     pub actual_work_us: Option<f64>,
     /// Whole time at the instance, microseconds.
     pub upstream_us: u64,
+    /// Requests that other proxies had in flight on the chosen one, as far as was known; absent: the pool shares no sight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub others_in_flight: Option<f32>,
     /// Compared ones, best first.
     pub candidates: Vec<Candidate>,
     /// Numeric parameters that were present.

@@ -95,6 +95,12 @@ fn instance_report(pool: &Pool, instance: &Instance, now: Timestamp) -> Instance
         anomaly: instance.anomaly,
         requests: instance.requests,
         failures: instance.failures,
+        others_in_flight: pool.sight.as_ref().and_then(|sight| sight.requests(&instance.live, now)),
+        sight_age_s: instance
+            .live
+            .sight_age(now)
+            .filter(|_| pool.sight.is_some())
+            .map(|age| age.as_secs_f64()),
         utilisation: instance.utilisation(now),
     }
 }

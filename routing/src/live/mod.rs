@@ -15,10 +15,14 @@
 
 pub mod clock;
 pub mod latency;
+pub mod others;
+pub mod question;
+pub mod shown;
 pub mod turns;
 
 use crate::live::clock::ServiceClock;
 use crate::live::latency::PeakLatency;
+use crate::live::others::Others;
 use crate::live::turns::Turns;
 use foretide_predictor::time::Timestamp;
 use foretide_steering::buckets::{self, BUCKETS, Newcomer, bucket_of, whole_us};
@@ -44,6 +48,7 @@ pub struct LiveLoad {
     ended: AtomicU64,
     buckets: Buckets,
     turns: Turns,
+    others: Others,
 }
 
 /// In cache lines of their own.
@@ -114,6 +119,22 @@ impl LiveLoad {
     pub fn in_flight(&self) -> InFlight {
         let (requests, work_us) = self.total.read();
         InFlight { requests: requests as u32, work_us }
+    }
+
+    /// Requests in flight by bucket of predicted work.
+    pub fn counts(&self) -> [u16; BUCKETS] {
+        std::array::from_fn(|bucket| self.count(bucket).min(u64::from(u16::MAX)) as u16)
+    }
+
+    /// Requests of a bucket, 0 to 15.
+    fn count(&self, bucket: usize) -> u64 {
+        self.buckets.0[bucket].read().0
+    }
+
+    /// What others have here.
+    #[inline(always)]
+    fn others(&self) -> &Others {
+        &self.others
     }
 
     /// Interference `Σ min(r_i, x)` of the work in flight with a request of predicted work `x`, microseconds.

@@ -20,9 +20,11 @@
 //! row per instance. What is left for a request is one word of live load, and the sixteen buckets only where
 //! somebody waits; peers' factors are looked up only where the consumer's notes mention the instance.
 //!
-//! Known weakness: requests that other proxies have in flight on an instance are not seen here.
+//! Requests that other proxies have in flight on an instance count like one's own, as far as the pool shares its sight (see
+//! [`crate::live::others`]); without it they are not seen here.
 
 use crate::decide::CANDIDATES;
+use crate::live::others::{PoolSight, Seen};
 use crate::live::{InFlight, LiveLoad};
 use crate::select::eligible::{Eligible, below};
 use crate::select::shortlist::{MOST_RANKED, Score, Shortlist};
@@ -136,18 +138,35 @@ impl Scan {
         eligible: &Eligible<'_>,
         list: &mut Shortlist,
     ) {
+        match scorer.seen {
+            None => self.score_all(range, eligible, list, |row, spared| scorer.score(row, spared)),
+            Some(seen) => {
+                self.score_all(range, eligible, list, |row, spared| scorer.score_with(row, spared, &seen));
+            }
+        }
+    }
+
+    /// Made once for each way of scoring, so that neither pays for the other.
+    #[inline(always)]
+    fn score_all(
+        &self,
+        range: std::ops::Range<usize>,
+        eligible: &Eligible<'_>,
+        list: &mut Shortlist,
+        score: impl Fn(&Row, f32) -> Score,
+    ) {
         // A local list stays in registers.
         let mut best = *list;
         let rows = self.rows[range.clone()].iter().zip(range);
         if eligible.is_everybody() && eligible.now() >= self.ramped_at {
             // So it is nearly always, and then the loop is short.
             for (row, index) in rows {
-                best.offer(index as u16, scorer.score(row, 1.0));
+                best.offer(index as u16, score(row, 1.0));
             }
         } else {
             for (row, index) in rows.filter(|&(_, index)| eligible.allows(index)) {
                 let spared = eligible.warmth(&eligible.all()[index]).recip() as f32;
-                best.offer(index as u16, scorer.score(row, spared));
+                best.offer(index as u16, score(row, spared));
             }
         }
         *list = best;
@@ -164,6 +183,8 @@ pub(crate) struct Scorer<'a> {
     notes: Notes,
     peer_weight: f32,
     heavy_yields: f32,
+    /// What others have in flight; `None`: nobody says.
+    seen: Option<Seen>,
 }
 
 impl<'a> Scorer<'a> {
@@ -177,27 +198,54 @@ impl<'a> Scorer<'a> {
             notes: peers.notes(consumer_key),
             peer_weight: scan.peer_weight,
             heavy_yields: scan.heavy_yields,
+            seen: None,
         }
+    }
+
+    /// The same, with what a pool knows of others' requests, if it knows any.
+    pub(crate) fn seeing(self, sight: Option<&PoolSight>, now: Timestamp) -> Self {
+        Self { seen: sight.and_then(|sight| sight.seen(self.newcomer, now)), ..self }
     }
 
     /// The score on an instance, microseconds. `spared`: 1 over its share of the usual load.
     #[inline(always)]
     fn score(&self, row: &Row, spared: f32) -> Score {
         let InFlight { requests, work_us } = row.live.in_flight();
-        let interference_us = || {
-            let interference_us = row.live.interference_us(self.newcomer);
-            if self.heavy_yields > 0.0 {
-                interference_us + self.heavy_yields * row.live.lighter_us(self.newcomer)
-            } else {
-                interference_us
-            }
-        };
+        let interference_us = || self.interference_us(row);
         let cost_us = row.terms.cost_us(self.work_us, requests as f32, || work_us as f32, interference_us);
+        Score { cost: cost_us * self.factor(row, spared) + row.penalty_us, in_flight: requests }
+    }
+
+    /// The same where others' requests are seen too.
+    #[inline(always)]
+    fn score_with(&self, row: &Row, spared: f32, seen: &Seen) -> Score {
+        let InFlight { requests, work_us } = row.live.in_flight();
+        let others = seen.ahead(&row.live);
+        let all = requests as f32 + others.requests;
+        let interference_us = || self.interference_us(row) + others.interference_us;
+        let cost_us =
+            row.terms.cost_us(self.work_us, all, || work_us as f32 + others.work_us, interference_us);
+        Score { cost: cost_us * self.factor(row, spared) + row.penalty_us, in_flight: all.round() as u32 }
+    }
+
+    /// Of one's own requests there.
+    #[inline(always)]
+    fn interference_us(&self, row: &Row) -> f32 {
+        let interference_us = row.live.interference_us(self.newcomer);
+        if self.heavy_yields > 0.0 {
+            interference_us + self.heavy_yields * row.live.lighter_us(self.newcomer)
+        } else {
+            interference_us
+        }
+    }
+
+    #[inline(always)]
+    fn factor(&self, row: &Row, spared: f32) -> f32 {
         let mut factor = row.live.slowness() * spared;
         if self.notes.mention(row.id) {
             factor *= self.peer_factor(row.id);
         }
-        Score { cost: cost_us * factor + row.penalty_us, in_flight: requests }
+        factor
     }
 
     /// Kept out of the scan's loop: few consumers have factors.

@@ -47,9 +47,18 @@ impl Report {
 
 /// Running sums over buckets: of counts and of work, each up to and without a bucket.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Sums {
+pub struct Sums {
     counts: [f32; BUCKETS + 1],
     works_us: [f32; BUCKETS + 1],
+}
+
+/// Requests and their work, microseconds, of some buckets.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Part {
+    /// Requests.
+    pub requests: f32,
+    /// Their work, microseconds.
+    pub work_us: f32,
 }
 
 impl Default for Sums {
@@ -59,6 +68,12 @@ impl Default for Sums {
 }
 
 impl Sums {
+    /// What a report means beyond one's `own` requests there, by bucket.
+    pub fn beyond(report: &Report, own: impl Fn(usize) -> u64) -> Self {
+        let own = |bucket: usize| own(bucket).min(u64::from(u16::MAX)) as u16;
+        Self::of(|bucket| f32::from(report.counts[bucket].saturating_sub(own(bucket))))
+    }
+
     fn of(counts: impl Fn(usize) -> f32) -> Self {
         let mut sums = Self::default();
         for bucket in 0..BUCKETS {
@@ -69,15 +84,14 @@ impl Sums {
         sums
     }
 
+    /// What lies below a bucket, 0 to 16.
+    pub fn below(&self, bucket: usize) -> Part {
+        let bucket = bucket.min(BUCKETS);
+        Part { requests: self.counts[bucket], work_us: self.works_us[bucket] }
+    }
+
     fn ahead(&self, newcomer: Newcomer) -> Ahead {
-        let bucket = newcomer.bucket();
-        let requests = self.counts[BUCKETS];
-        let larger = (requests - self.counts[bucket]).max(0.0);
-        Ahead {
-            requests,
-            interference_us: self.works_us[bucket] + larger * newcomer.work_us() as f32,
-            work_us: self.works_us[BUCKETS],
-        }
+        Ahead::between(newcomer, self.below(newcomer.bucket()), self.below(BUCKETS))
     }
 
     fn approach(&mut self, other: &Self, weight: f32) {
@@ -143,20 +157,16 @@ impl Fleet {
 
     /// A report came in of an instance on which `own` is in flight. Older than what is known, or of nobody: ignored.
     pub fn hear(&mut self, instance: usize, report: &Report, own: &Load, said_at: Timestamp) {
-        let round = 2 * self.sights.len() as u32;
+        let instances = self.sights.len();
         let Some(sight) = self.sights.get_mut(instance) else { return };
         if sight.heard_at.is_some_and(|heard_at| heard_at > said_at) {
             return;
         }
-        let others = |bucket: usize| {
-            f32::from(report.counts[bucket].saturating_sub(own.count(bucket).min(u64::from(u16::MAX)) as u16))
-        };
-        sight.sums = Sums::of(others);
+        sight.sums = Sums::beyond(report, |bucket| own.count(bucket));
         sight.heard_at = Some(said_at);
         sight.residual = report.residual.or(sight.residual);
-        // A round of reports is the memory of the mean; at first it is the plain mean.
         self.heard = self.heard.saturating_add(1);
-        let weight = 1.0 / self.heard.min(round).max(1) as f32;
+        let weight = share_of_mean(self.heard, instances);
         self.mean.approach(&sight.sums, weight);
     }
 
@@ -172,25 +182,14 @@ impl Fleet {
         if keep <= 0.0 {
             return average.ahead;
         }
-        let (known, mean) = (sight.sums.ahead(newcomer), average.ahead);
-        let mix = |known: f32, mean: f32| mean + keep * (known - mean);
-        Ahead {
-            requests: mix(known.requests, mean.requests),
-            interference_us: mix(known.interference_us, mean.interference_us),
-            work_us: mix(known.work_us, mean.work_us),
-        }
+        average.ahead.towards(sight.sums.ahead(newcomer), keep)
     }
 
     /// How much of an entry still counts, 1 to 0.
     fn keep(&self, sight: &Sight, now: Timestamp) -> f32 {
         let Some(heard_at) = sight.heard_at else { return 0.0 };
         let age_us = now.as_us().saturating_sub(heard_at.as_us()) as f32;
-        if age_us > LIFETIME.as_micros() as f32 {
-            return 0.0;
-        }
-        // The first terms of the exponential: as good, and a division instead of a call.
-        let age = age_us / self.memory_us;
-        1.0 / (1.0 + age + 0.5 * age * age)
+        keep(age_us, self.memory_us, LIFETIME.as_micros() as f32)
     }
 
     /// Mean speed residual of those measured; 0 when nobody is.
@@ -200,7 +199,46 @@ impl Fleet {
     }
 }
 
+/// How much of an entry of this age still counts, 1 to 0; all in microseconds.
+#[inline(always)]
+pub fn keep(age_us: f32, memory_us: f32, lifetime_us: f32) -> f32 {
+    if age_us > lifetime_us {
+        return 0.0;
+    }
+    // The first terms of the exponential: as good, and a division instead of a call.
+    let age = age_us / memory_us;
+    1.0 / (1.0 + age + 0.5 * age * age)
+}
+
+/// Weight of a report in the fleet's mean, after so many: a round of reports is its memory; at first it is the plain mean.
+pub fn share_of_mean(heard: u32, instances: usize) -> f32 {
+    1.0 / heard.min(2 * instances as u32).max(1) as f32
+}
+
 impl Ahead {
+    /// From what lies in the buckets `below` the newcomer's and in `all`; the two may have been read at different times.
+    #[inline(always)]
+    pub fn between(newcomer: Newcomer, below: Part, all: Part) -> Self {
+        let larger = (all.requests - below.requests).max(0.0);
+        Self {
+            requests: all.requests,
+            interference_us: below.work_us + larger * newcomer.work_us() as f32,
+            work_us: all.work_us,
+        }
+    }
+
+    /// This share of the way from here to `known`.
+    #[inline(always)]
+    #[must_use]
+    pub fn towards(self, known: Self, share: f32) -> Self {
+        let mix = |mean: f32, known: f32| mean + share * (known - mean);
+        Self {
+            requests: mix(self.requests, known.requests),
+            interference_us: mix(self.interference_us, known.interference_us),
+            work_us: mix(self.work_us, known.work_us),
+        }
+    }
+
     /// One's own and the others' together.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

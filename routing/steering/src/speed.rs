@@ -52,6 +52,8 @@ pub struct Speed {
     rho: f64,
     /// What was taken off to centre it.
     common: f64,
+    /// What its instance says, which sees all requests and not only this proxy's.
+    said: Option<f64>,
 }
 
 impl Speed {
@@ -68,9 +70,15 @@ impl Speed {
         self.variance += WEIGHTS.start().max(young) * (off * off - self.variance);
     }
 
+    /// The instance says a residual of its own, measured on the requests of all proxies; it counts before what was measured
+    /// here, which takes waiting behind others' requests for slowness. `None` or not finite: it says nothing.
+    pub fn said(&mut self, residual: Option<f64>) {
+        self.said = residual.filter(|residual| residual.is_finite());
+    }
+
     /// The mean as it is, not centred; `None` below 50 samples.
     pub fn residual(&self) -> Option<f64> {
-        (self.samples >= ENOUGH).then_some(self.log_mean)
+        self.said.or_else(|| (self.samples >= ENOUGH).then_some(self.log_mean))
     }
 
     /// ln of how much longer than on the average instance work takes here, as of the last [`centre`].
@@ -119,6 +127,17 @@ mod tests {
         assert!((sharing(Some(0.25)) - 0.375).abs() < 1e-6);
         assert_eq!([0.5, 0.9].map(|skill| sharing(Some(skill))), [0.5; 2]);
         assert_eq!([None, Some(0.9)].map(|skill| temper(Form::WorkerPool, skill)), [0.25, 1.5]);
+    }
+
+    #[test]
+    fn what_an_instance_says_counts_before_what_was_measured() {
+        let (mut told, mut quiet) = (Speed::default(), Speed::default());
+        (0..60).for_each(|_| told.observe(1.0));
+        told.said(Some(0.4));
+        quiet.said(Some(f64::NAN));
+        assert_eq!((told.residual(), quiet.residual()), (Some(0.4), None));
+        told.said(None);
+        assert!((told.residual().unwrap() - 1.0).abs() < 1e-9);
     }
 
     #[test]

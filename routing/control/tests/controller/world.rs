@@ -89,6 +89,7 @@ pub(crate) fn pool(name: &str) -> PoolSettings {
         serving: ServingSettings::default(),
         queue: None,
         admission: None,
+        sight: None,
         slow_start: Duration::ZERO,
         health: HealthSettings {
             path: Some("/live".to_owned()),
