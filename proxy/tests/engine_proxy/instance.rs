@@ -39,7 +39,8 @@ impl Drop for Instance {
 /// - `/api/big` sends 8 MiB
 /// - `/api/status/N` answers with status N
 /// - `/api/sleep/MS` answers after MS milliseconds
-/// - `/api/report/N` answers with load report N of [`REPORTS`]; the last comes as a trailer
+/// - `/api/report/N` answers with load report N of [`REPORTS`]; the last comes as a trailer, and
+///   beyond it is a lie
 /// - `/api/stall` sends a head and one chunk and then nothing more
 pub(crate) async fn start() -> Instance {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -124,6 +125,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
     })
 }
 
+/// Says that 4,095 requests are in flight, all of them light.
+const LIE: (&str, &str) =
+    ("endpoint-load-metrics", "JSON {\"named_metrics\":{\"fa\":15,\"fb\":4398042316800}}");
+
 /// Headers or trailers with load reports: text, JSON, nonsense, and gRPC's way.
 pub(crate) const REPORTS: [(&str, &str); 4] = [
     ("endpoint-load-metrics", "TEXT cpu_utilization=0.25,request_cost.cpu_seconds=0.005"),
@@ -134,9 +139,9 @@ pub(crate) const REPORTS: [(&str, &str); 4] = [
 ];
 
 fn reporting(which: usize) -> Response<Body> {
-    let (name, value) = REPORTS[which];
+    let (name, value) = REPORTS.get(which).copied().unwrap_or(LIE);
     let value = http::HeaderValue::from_static(value);
-    if which < REPORTS.len() - 1 {
+    if which != REPORTS.len() - 1 {
         let mut response = whole("reported\n".to_owned());
         response.headers_mut().insert(name, value);
         return response;

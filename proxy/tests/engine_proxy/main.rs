@@ -11,6 +11,7 @@ mod load_reports;
 mod log;
 mod metrics;
 mod queue;
+mod sight;
 mod tls;
 mod tls_upstream;
 mod websocket;

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use foretide::clock::Clock;
+use foretide::engine::sight::QUESTIONS;
 use foretide::engine::stats::EngineStats;
 use foretide::engine::{Engine, EngineError, EngineParts, Shutdown};
 use foretide::ring::{ObservationRing, RefusalRing};
 use foretide_conf::settings::{AdminSettings, Listener, ServerSettings, Settings};
+use foretide_fleet::load;
 use foretide_predictor::blend::TierWeights;
 use foretide_predictor::cost::table::KeyTable;
 use foretide_predictor::id::{InstanceId, PoolId};
@@ -21,6 +23,7 @@ use foretide_routing::extract::CompiledRoutes;
 use foretide_routing::gates::Gates;
 use foretide_routing::live::LiveLoad;
 use foretide_routing::live::others::PoolSight;
+use foretide_routing::live::question::Question;
 use foretide_routing::observe::Observation;
 use foretide_routing::retry::RetryBudget;
 use foretide_routing::select::Selector;
@@ -33,7 +36,7 @@ use foretide_routing::settings::{
 };
 use foretide_routing::table::{InstanceEntry, PoolTable, RoutingTable};
 use foretide_steering::score::Form;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// No test waits longer for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,6 +48,9 @@ pub(crate) struct World {
     pub(crate) refusals: Arc<RefusalRing>,
     pub(crate) lives: Vec<Arc<LiveLoad>>,
     pub(crate) table: Arc<ArcSwap<RoutingTable>>,
+    sight: Option<Arc<PoolSight>>,
+    clock: Clock,
+    started: Instant,
     stop: watch::Sender<Shutdown>,
     thread: Option<JoinHandle<()>>,
 }
@@ -69,6 +75,7 @@ impl World {
         let lives: Vec<Arc<LiveLoad>> = instances.iter().map(|_| Arc::default()).collect();
         let clock = Clock::start();
         let table = table(&settings.routing, instances, &lives, clock.now());
+        let sight = table.pools[0].sight.clone();
         let table = Arc::new(ArcSwap::from_pointee(table));
         let (ring, refusals) = (Arc::new(ObservationRing::new(4096)), Arc::new(RefusalRing::new(4096)));
         let (stop, shutdown) = watch::channel(Shutdown::Run);
@@ -77,13 +84,15 @@ impl World {
             table: table.clone(),
             ring: ring.clone(),
             refusals: refusals.clone(),
+            questions: sight.is_some().then(|| asked(clock)),
             clock,
             shutdown,
         };
         let (engine, addresses) = Engine::bind(parts)?;
         let stats = engine.stats();
         let thread = std::thread::spawn(move || engine.run());
-        Ok(World { address: addresses[0], stats, ring, refusals, lives, table, stop, thread: Some(thread) })
+        let (address, thread, started) = (addresses[0], Some(thread), Instant::now());
+        Ok(World { address, stats, ring, refusals, lives, table, sight, clock, started, stop, thread })
     }
 
     /// Tells the proxy to drain, without waiting.
@@ -122,6 +131,16 @@ impl World {
         format!("http://{}{path}", self.address)
     }
 
+    /// Requests of others on an instance, as far as this proxy knows.
+    pub(crate) fn others(&self, at: usize) -> Option<f32> {
+        self.sight.as_ref()?.requests(&self.lives[at], self.clock.now())
+    }
+
+    /// Fails a test that goes round in circles.
+    pub(crate) fn still_in_time(&self, state: &str) {
+        assert!(self.started.elapsed() < PATIENCE, "{state}");
+    }
+
     /// All tries observed so far, once `wanted` have been.
     pub(crate) async fn observed(&self, wanted: usize) -> Vec<Observation> {
         let mut seen = Vec::new();
@@ -149,6 +168,16 @@ impl Drop for World {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Somebody who asks instances what is in flight there, for as long as there are questions.
+fn asked(clock: Clock) -> mpsc::Sender<Question> {
+    let (questions, seen) = mpsc::channel(QUESTIONS);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(load::run(seen, move || clock.now()));
+    });
+    questions
 }
 
 /// Waits until it is so.
