@@ -13,11 +13,15 @@ use foretide_predictor::id::InstanceId;
 use foretide_routing::decide::{Attempt, Reason};
 use foretide_routing::extract::head::PlainHead;
 use foretide_routing::live::Ticket;
+use foretide_routing::live::others::PoolSight;
+use foretide_routing::live::shown::Shown;
 use foretide_routing::select::affinity::token;
 use foretide_routing::select::groups::label;
 use foretide_routing::select::narrow::{Narrowing, Wish};
 use foretide_routing::settings::Policy;
 use foretide_routing::table::RoutingTable;
+use foretide_steering::sight::Report;
+use foretide_steering::wire;
 use std::sync::Arc;
 use std::time::Duration;
 use trial::POLICIES;
@@ -96,6 +100,35 @@ fn labels_zones_cookies_and_limits_allocate_nothing() {
         });
         assert_eq!((found, reasons), (0, [true; 3]), "{policy:?}");
     }
+}
+
+#[test]
+fn hearing_of_others_requests_and_minding_them_allocates_nothing() {
+    let heads: Vec<PlainHead> = (0..500).map(fixture::head).collect();
+    let mut table = fixture::table(Policy::Predictive, fixture::instances(20));
+    fixture::teach(&mut table, 2_000);
+    let sight = Arc::new(PoolSight::new(Duration::from_secs(1)));
+    table.pools[0].sight = Some(sight.clone());
+    let report = Report { counts: [3; 16], residual: Some(0.1) };
+    let mut value = String::with_capacity(wire::MOST_BYTES);
+    let shown = Shown::default();
+    let found = allocations(|| {
+        for (number, head) in (0u64..).zip(&heads) {
+            let (instances, now) = (&table.pools[0].instances, BUILT_AT.plus(Duration::from_micros(number)));
+            let live = &instances[number as usize % 19].live;
+            value.clear();
+            wire::write(&report, &mut value);
+            sight.hear(live, &wire::read(&value).expect("a report"), instances.len(), now);
+            let guest = shown.enter(Some(2_000.0), 1_000.0, now);
+            let (_, ticket) = one(&table, head, &[], number);
+            shown.served(&guest, 2_000.0);
+            assert_eq!(shown.report().requests(), 1);
+            drop(ticket);
+        }
+    });
+    assert_eq!(found, 0);
+    let seen = sight.requests(&table.pools[0].instances[3].live, BUILT_AT);
+    assert!(seen.is_some_and(|seen| seen > 40.0), "{seen:?}");
 }
 
 #[test]

@@ -143,6 +143,8 @@ fn instances(s: u64) -> Vec<InstanceReport> {
             }),
             requests: if serving { 20_000 - 4_100 * u64::from(index) + s * 9 } else { 0 },
             failures: u64::from(index == 2) * 7,
+            others_in_flight: (index == 1).then_some(2.5),
+            sight_age_s: (index == 1).then_some(0.004),
             utilisation: (index == 1).then_some(Utilisation { cpu: Some(0.5), ..Utilisation::default() }),
         }
     };
@@ -208,6 +210,7 @@ fn routing_decision(id: u64) -> RoutingDecisionReport {
         actual_work_us: Some(mean * if id.is_multiple_of(11) { 1.8 } else { 0.93 }),
         upstream_us: (mean * 1.4) as u64,
         candidates: (0..4).map(candidate).collect(),
+        others_in_flight: None,
         numbers: vec![640.0, 480.0],
         outcome: if id.is_multiple_of(29) { Outcome::ProducerError } else { Outcome::Ok },
         generation: 40,
