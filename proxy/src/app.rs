@@ -72,15 +72,14 @@ impl App {
     /// Starts everything; on return clients can connect.
     pub fn start(settings: Settings, options: StartOptions) -> anyhow::Result<Self> {
         let state_dir = settings.server.state_dir.clone();
-        let lock = StateLock::take(&state_dir)?;
-        let clock = Clock::start();
+        let (lock, clock) = (StateLock::take(&state_dir)?, Clock::start());
         let (history, controller) = remember(&settings, clock.now())?;
-        let ring = Arc::new(ObservationRing::new(RING));
-        let refusals = Arc::new(RefusalRing::new(REFUSALS));
+        let (ring, refusals) = (Arc::new(ObservationRing::new(RING)), Arc::new(RefusalRing::new(REFUSALS)));
         let table = Arc::new(ArcSwap::new(Arc::clone(controller.table())));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let (shutdown, shutdown_seen) = watch::channel(Shutdown::Run);
         let (questions, questions_seen) = mpsc::channel(engine::sight::QUESTIONS);
+        let (fleet, fleet_queue) = mpsc::channel(FLEET_QUEUE);
         let (engine, addresses) = Engine::bind(EngineParts {
             settings: Arc::clone(&settings),
             table: Arc::clone(&table),
@@ -92,7 +91,6 @@ impl App {
         })?;
 
         let (commands, command_queue) = sync_channel(COMMAND_QUEUE);
-        let (fleet, fleet_queue) = mpsc::channel(FLEET_QUEUE);
         let (report, report_seen) = watch::channel(Arc::new(controller.report(clock.now())));
         let (probes, probes_seen) = watch::channel(Vec::new());
         let reloader = Arc::new(Reloader::new(options.config, Arc::clone(&settings), commands.clone()));

@@ -109,8 +109,11 @@ fn said<B>(answer: &Response<B>) -> Option<Report> {
 #[derive(Clone, Default)]
 struct Lines {
     asker: Asker,
-    idle: Arc<Mutex<BTreeMap<Arc<str>, (Speech, Line)>>>,
+    idle: Arc<Mutex<Idle>>,
 }
+
+/// One an instance.
+type Idle = BTreeMap<Arc<str>, (Speech, Line)>;
 
 impl Lines {
     async fn exchange(

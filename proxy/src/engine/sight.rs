@@ -82,7 +82,7 @@ pub(super) fn tell(request: &mut RequestHeader, pool: &PoolTable, decision: &Dec
     if pool.sight.is_none() {
         return Ok(());
     }
-    let work_us = whole_us(decision.prediction.estimate.work_us.mean());
+    let work_us = whole_us(f64::from(decision.prediction.steering.work_us));
     request.insert_header(WORK, HeaderValue::from(work_us))
 }
 

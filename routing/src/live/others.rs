@@ -9,7 +9,7 @@
 //! others = mean + keep · (heard − own at that time − mean)      keep = 1 / (1 + a + a²/2),  a = age / memory
 //! ```
 //!
-//! States of a pool: *silent* (nobody has said anything for [`SILENCE`] lives of an entry: one's own requests alone count,
+//! States of a pool: *silent* (nobody has said anything for ten lives of an entry: one's own requests alone count,
 //! and a scan costs what it costs without sight) and *seeing*. Of an instance: *fresh*, *ageing* towards the mean, *old*
 //! (the mean).
 //!

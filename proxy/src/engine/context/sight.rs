@@ -20,7 +20,7 @@ impl RequestContext {
     pub(in crate::engine) fn show(&mut self, session: &Session) {
         let now = self.latest.stamp;
         if let Some(routed) = self.routed.as_mut() {
-            let own_us = routed.prediction.estimate.work_us.mean();
+            let own_us = f64::from(routed.prediction.steering.work_us);
             routed.guest = Some(self.shared.shown.enter(sight::told(session), own_us, now));
         }
     }
