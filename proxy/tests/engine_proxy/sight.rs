@@ -14,6 +14,8 @@ use crate::client::{Http, get, http1, http2, post};
 use crate::instance::{self, Instance};
 use crate::world::{World, eventually};
 
+/// Long, so that what was heard does not age while a busy machine is about something else.
+const MEAN_SERVICE_US: f64 = 500_000.0;
 /// Requests held on an instance, three times what it serves at full speed.
 const HELD: usize = 12;
 
@@ -45,6 +47,7 @@ fn in_front(producers: &[Producer], policy: Policy, sight: Option<SightSettings>
         settings.routing.pools[0].policy = policy;
         settings.routing.pools[0].sight = sight;
     })
+    .with_mean_service(MEAN_SERVICE_US)
 }
 
 /// Requests that stay until the set is dropped.
@@ -200,7 +203,8 @@ async fn a_liar_only_makes_itself_look_busy() {
     let world = World::with(&[honest.beside.address, liar.address], |settings| {
         settings.routing.pools[0].policy = Policy::Predictive;
         settings.routing.pools[0].sight = Some(SightSettings { path: "/api/report/4".to_owned(), ..sight() });
-    });
+    })
+    .with_mean_service(MEAN_SERVICE_US);
     let client = http1();
     // The honest one is not asked there, but says it with its answers.
     look_until(&world, &client, [0.0, 4_095.0]).await;

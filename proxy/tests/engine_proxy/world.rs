@@ -136,6 +136,14 @@ impl World {
         self.sight.as_ref()?.requests(&self.lives[at], self.clock.now())
     }
 
+    /// As if requests took so long on average: what is heard ages by that.
+    pub(crate) fn with_mean_service(self, us: f64) -> World {
+        if let Some(sight) = &self.sight {
+            sight.set_mean_service(us);
+        }
+        self
+    }
+
     /// Fails a test that goes round in circles.
     pub(crate) fn still_in_time(&self, state: &str) {
         assert!(self.started.elapsed() < PATIENCE, "{state}");
