@@ -282,6 +282,7 @@ impl<'a> Asking<'a> {
             Selector::PeakEwma(weights) => {
                 reactive::peak_ewma(eligible, weights.as_deref(), attempt.now, chance)
             }
+            Selector::Prequal(probes, weights) => probes.rank(eligible, weights.as_deref(), chance),
             Selector::Ketama(ring) => {
                 let bound = bound();
                 reactive::only(ring.owner(consumer_key, eligible, |index| bound.takes(index)))

@@ -273,6 +273,8 @@ pub enum Policy {
     P2c,
     /// Two at random, smaller (peak EWMA of latency × requests in flight); Finagle's.
     PeakEwma,
+    /// Of sixteen instances probed lately the one with the lowest latency that is not among the busiest; Google's.
+    Prequal,
     /// Consistent hash of the consumer on a ring; libketama's.
     Ketama,
     /// Consistent hash of the consumer in a table; Google's.
@@ -370,6 +372,8 @@ pub struct HealthSettings {
 pub struct EjectionSettings {
     /// Failures in a row (5xx by the producer, connect errors, timeouts) that eject an instance; 0: never.
     pub consecutive_failures: u32,
+    /// Ejection of who fails clearly more often than the others; `None`: never.
+    pub success_rate: Option<SuccessRateSettings>,
     /// First ejection; each further one is longer by this.
     pub base: Duration,
     /// Longest ejection.
@@ -378,6 +382,19 @@ pub struct EjectionSettings {
     pub cap_ratio: f64,
     /// Below this share of healthy instances all are used again (panic), 0 to 1.
     pub panic_ratio: f64,
+}
+
+/// Comparing the success rates of a pool's instances.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SuccessRateSettings {
+    /// Standard deviations below the mean that are too many.
+    pub stdev_factor: f64,
+    /// Fewer instances with enough requests are not compared.
+    pub hosts: u32,
+    /// Requests of an instance between two comparisons that are enough.
+    pub requests: u32,
+    /// Time between two comparisons.
+    pub every: Duration,
 }
 
 /// Retries, only where they are safe.

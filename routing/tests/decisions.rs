@@ -216,6 +216,26 @@ fn peak_ewma_prefers_the_quick_one() {
 }
 
 #[test]
+fn prequal_takes_the_quickest_that_is_not_among_the_busiest() {
+    let table = fixture::table(Policy::Prequal, fixture::instances(12));
+    let live = |index: usize| &table.pools[0].instances[index].live;
+    (0..12).for_each(|index| live(index).observe_latency(10_000.0, BUILT_AT));
+    live(4).observe_latency(90_000.0, BUILT_AT);
+    let slow = shares(&table, 5_000)[4];
+    assert!(slow < 50, "{slow} of 5,000 to the slow one, where its share would be 417");
+    // Quick, but two in three are.
+    let quick = fixture::table(Policy::Prequal, fixture::instances(12));
+    let live = |index: usize| &quick.pools[0].instances[index].live;
+    (0..12).for_each(|index| live(index).observe_latency(10_000.0 + 10.0 * index as f64, BUILT_AT));
+    let held = busy(&quick, 0, 40, 10_000.0);
+    let hot = shares(&quick, 5_000)[0];
+    assert!(hot < 50, "{hot} of 5,000 to the quickest, which is the busiest");
+    drop(held);
+    let cool = shares(&quick, 5_000)[0];
+    assert!(cool > 417, "{cool} of 5,000 once it is idle");
+}
+
+#[test]
 fn ketama_keeps_consumers_and_moves_few_when_a_member_goes() {
     let owners = |table: &RoutingTable| -> Vec<InstanceId> {
         (0..2_000u64)

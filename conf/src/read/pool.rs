@@ -18,13 +18,14 @@ const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-pub(crate) const POLICIES: [(&str, Policy); 8] = [
+pub(crate) const POLICIES: [(&str, Policy); 9] = [
     ("predictive", Policy::Predictive),
     ("round-robin", Policy::RoundRobin),
     ("weighted", Policy::Weighted),
     ("least-request", Policy::LeastRequest),
     ("p2c", Policy::P2c),
     ("peak-ewma", Policy::PeakEwma),
+    ("prequal", Policy::Prequal),
     ("ketama", Policy::Ketama),
     ("maglev", Policy::Maglev),
 ];

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use foretide_routing::settings::{
-    EjectionSettings, HealthSettings, ReportedCost, RetrySettings, UpstreamSettings,
+    EjectionSettings, HealthSettings, ReportedCost, RetrySettings, SuccessRateSettings, UpstreamSettings,
 };
 
 use crate::document::{Says, Section, closest};
@@ -48,6 +48,7 @@ pub(super) fn ejection(section: &Section<'_>) -> EjectionSettings {
     // Envoy's five in a row and five minutes; half a pool, since small pools are the usual case here.
     let settings = EjectionSettings {
         consecutive_failures: failures.unwrap_or(5),
+        success_rate: success_rate(&section.section("success_rate")),
         base,
         longest: longest.unwrap_or(300 * SECOND),
         cap_ratio: ratio("cap_ratio", 0.5),
@@ -55,6 +56,19 @@ pub(super) fn ejection(section: &Section<'_>) -> EjectionSettings {
     };
     section.close();
     settings
+}
+
+/// Envoy's defaults.
+fn success_rate(section: &Section<'_>) -> Option<SuccessRateSettings> {
+    let count = |key| section.item(key).and_then(|item: Item<'_>| item.count(1..=1_000_000));
+    let settings = SuccessRateSettings {
+        stdev_factor: section.item("stdev_factor").and_then(|item| item.number(0.0..=100.0)).unwrap_or(1.9),
+        hosts: count("hosts").unwrap_or(5),
+        requests: count("requests").unwrap_or(100),
+        every: section.item("every").and_then(|item| item.duration(100 * MS..=HOUR)).unwrap_or(10 * SECOND),
+    };
+    section.close();
+    (settings.stdev_factor > 0.0).then_some(settings)
 }
 
 pub(super) fn retry(section: &Section<'_>) -> RetrySettings {

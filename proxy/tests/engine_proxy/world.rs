@@ -268,6 +268,7 @@ fn pool(name: &str) -> PoolSettings {
         },
         ejection: EjectionSettings {
             consecutive_failures: 0,
+            success_rate: None,
             base: long,
             longest: long,
             cap_ratio: 0.5,

@@ -3,7 +3,7 @@
 //! Active: `unhealthy_after` failed checks in a row take an instance out, `healthy_after` passed ones bring it back.
 //! Passive: `consecutive_failures` failed tries in a row eject it for `base · times`, at most `longest` (Envoy's
 //! outlier detection); a share of the pool at most may be ejected. An instance that has behaved for `longest` since
-//! its last ejection begins at `base` again.
+//! its last ejection begins at `base` again. Who only fails more often than the others is found in `outlier`.
 //! Panic: when fewer than `panic_ratio` of a pool could be used, all of them are. Then most likely not the instances
 //! are broken but what they all depend on, and leaving them out would only push the rest over.
 //!
@@ -141,6 +141,7 @@ mod tests {
     };
     const EJECTION: EjectionSettings = EjectionSettings {
         consecutive_failures: 2,
+        success_rate: None,
         base: Duration::from_secs(10),
         longest: Duration::from_secs(25),
         cap_ratio: 0.5,

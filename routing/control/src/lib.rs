@@ -15,6 +15,7 @@ mod learning;
 pub mod lint;
 mod meter;
 mod outbox;
+mod outlier;
 pub mod plan;
 mod pool;
 mod publish;

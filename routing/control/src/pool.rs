@@ -6,6 +6,7 @@ use crate::instance::{DrainStep, Instance, Life};
 use crate::io::{Effect, LoadSample, SeriesKey};
 use crate::meter::{Arrived, ClosedStep, Steps, Window};
 use crate::outbox::Outbox;
+use crate::outlier::Outliers;
 use crate::report::FormReport;
 use crate::scaling::Scaler;
 use crate::track::{FitPlan, Track, highest, steps_in};
@@ -65,6 +66,8 @@ pub(crate) struct Pool {
     pub(crate) retired: bool,
     /// How its instances serve, as their answers show.
     serving: Serving,
+    /// Who fails more often than the others.
+    outliers: Outliers,
     /// Weight of predictions on its routes, as its requests come, 0 to 1.
     pub(crate) prediction_weight: f64,
     steps: Steps,
@@ -99,6 +102,7 @@ impl Pool {
             panic: false,
             retired: false,
             serving: Serving::assuming(assumed(settings)),
+            outliers: Outliers::default(),
             prediction_weight: 0.0,
             steps: Steps::new(learning.step),
             refused: Arrived::default(),
@@ -174,11 +178,16 @@ impl Pool {
         self.track.recall(sample.at, sample.work_rate, lead);
     }
 
-    /// Ends ejections, and finds out whether too few are left.
+    /// Ends ejections, ejects who fails more often than the others, and finds out whether too few are left.
     fn judge_health(&mut self, now: Timestamp, out: &mut Outbox) {
         let settings = &self.settings.ejection;
         for instance in self.instances.values_mut() {
             out.dirty |= instance.health.tick(now, settings);
+        }
+        if let Some(settings) = settings.success_rate {
+            for id in self.outliers.judge(&self.instances, &settings, now) {
+                out.dirty |= self.eject_within_cap(id, now);
+            }
         }
         let panic = self.panics();
         out.dirty |= panic != self.panic;

@@ -8,6 +8,7 @@
 //! | least request | all | requests in flight | |
 //! | P2C | two at random | requests in flight | Mitzenmacher 2001 |
 //! | peak EWMA | two at random | peak EWMA of latency × requests in flight | Finagle |
+//! | prequal | sixteen probed lately | latency, of those with few requests in flight | Wydrowski 2024, see [`prequal`] |
 //! | ketama | the next on a ring | none, or a bound | libketama, see [`ring`], [`hashed`] |
 //! | maglev | a place in a table | none, or a bound | Eisenbud 2016, see [`maglev`], [`hashed`] |
 //!
@@ -24,6 +25,7 @@ pub mod hashed;
 pub mod maglev;
 pub mod narrow;
 pub mod predictive;
+pub mod prequal;
 pub mod reactive;
 pub mod ring;
 pub mod shortlist;
@@ -32,6 +34,7 @@ pub mod weighted;
 use crate::live::Taken;
 use crate::select::maglev::Maglev;
 use crate::select::predictive::Scan;
+use crate::select::prequal::Probes;
 use crate::select::ring::Ring;
 use crate::select::weighted::{Schedule, Turns};
 use crate::settings::{Policy, PoolSettings};
@@ -55,6 +58,8 @@ pub enum Selector {
     P2c(Option<Arc<Schedule>>),
     /// Smaller latency × load of two.
     PeakEwma(Option<Arc<Schedule>>),
+    /// Lowest latency of those probed lately.
+    Prequal(Arc<Probes>, Option<Arc<Schedule>>),
     /// The consumer's place on a ring.
     Ketama(Arc<Ring>),
     /// The consumer's place in a table.
@@ -85,6 +90,13 @@ impl Selector {
             Policy::LeastRequest => Self::LeastRequest(schedule()),
             Policy::P2c => Self::P2c(schedule()),
             Policy::PeakEwma => Self::PeakEwma(schedule()),
+            Policy::Prequal => {
+                let previous = previous.and_then(|selector| match selector {
+                    Self::Prequal(probes, _) => Some(probes),
+                    _ => None,
+                });
+                Self::Prequal(Probes::new(instances, previous), schedule())
+            }
             Policy::Ketama => {
                 let previous = previous.and_then(|selector| match selector {
                     Self::Ketama(ring) => Some(ring),
@@ -127,6 +139,7 @@ impl Selector {
             Self::LeastRequest(_) => Policy::LeastRequest,
             Self::P2c(_) => Policy::P2c,
             Self::PeakEwma(_) => Policy::PeakEwma,
+            Self::Prequal(..) => Policy::Prequal,
             Self::Ketama(_) => Policy::Ketama,
             Self::Maglev(_) => Policy::Maglev,
         }

@@ -88,7 +88,8 @@ pub(crate) fn only(index: Option<usize>) -> Shortlist {
     list
 }
 
-fn put(list: &mut Shortlist, index: usize, score: Score) {
+/// Considers an instance, as far as it can be ranked.
+pub(crate) fn put(list: &mut Shortlist, index: usize, score: Score) {
     if let Ok(index) = u16::try_from(index) {
         list.offer(index, score);
     }

@@ -21,7 +21,7 @@ pub const POOL: usize = 16;
 /// Probes sent a request, as published.
 pub const PROBES: usize = 3;
 /// Quantile of RIF from which on an instance is hot, as published.
-const HOT_QUANTILE: f64 = 0.84;
+pub const HOT_QUANTILE: f64 = 0.84;
 /// An answer lives no longer, as published.
 const LIFETIME: Duration = Duration::from_secs(1);
 /// Net growth of the pool that reuse aims at, as published.
@@ -66,12 +66,10 @@ impl ProbePool {
     /// Empty, for so many answers, in front of so many instances.
     pub fn new(room: usize, instances: usize) -> Self {
         let room = room.max(2);
-        let covered = (room as f64 / instances.max(1) as f64).min(1.0);
-        let uses = (1.0 + DELTA) / ((1.0 - covered) * PROBES as f64 - 1.0);
         Self {
             held: Vec::with_capacity(room + 1),
             room,
-            reuse: if uses > 0.0 { uses.max(1.0).round() as u32 } else { u32::MAX },
+            reuse: uses(room, instances),
             recent: [0; RECENT],
             heard: 0,
             counts: [0; MOST_RIF],
@@ -146,6 +144,13 @@ impl ProbePool {
         });
         at.unwrap_or(MOST_RIF).max(1) as u32
     }
+}
+
+/// How often an answer may be used by a pool of so many answers in front of so many instances; `u32::MAX`: while it lives.
+pub fn uses(room: usize, instances: usize) -> u32 {
+    let covered = (room as f64 / instances.max(1) as f64).min(1.0);
+    let uses = (1.0 + DELTA) / ((1.0 - covered) * PROBES as f64 - 1.0);
+    if uses > 0.0 { uses.max(1.0).round() as u32 } else { u32::MAX }
 }
 
 /// Cold ones by latency, then hot ones by requests in flight.

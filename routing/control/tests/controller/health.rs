@@ -2,7 +2,7 @@
 use crate::world::{World, settings};
 use foretide_control::io::Input;
 use foretide_predictor::id::InstanceId;
-use foretide_routing::settings::{Policy, RoutingSettings};
+use foretide_routing::settings::{Policy, RoutingSettings, SuccessRateSettings};
 use foretide_routing::table::InstanceState;
 use std::time::Duration;
 
@@ -80,4 +80,32 @@ fn an_instance_that_fails_is_charged_for_it_until_it_fades() {
     world.load.0 = 0.0;
     world.run_until(100_000);
     assert!(penalty(&world)[1] < 10.0, "{:?}", penalty(&world));
+}
+
+#[test]
+fn who_fails_more_often_than_the_others_is_ejected_without_failing_in_a_row() {
+    let mut settings = endpoints(6);
+    settings.pools[0].ejection.consecutive_failures = 0;
+    let mut blind = World::new(settings.clone());
+    settings.pools[0].ejection.success_rate = Some(SuccessRateSettings {
+        stdev_factor: 1.9,
+        hosts: 5,
+        requests: 20,
+        every: Duration::from_secs(1),
+    });
+    let mut world = World::new(settings);
+    for world in [&mut blind, &mut world] {
+        world.load = (300.0, Duration::from_millis(20));
+        world.failing = vec![InstanceId(2)];
+        world.run_until(4_000);
+    }
+    assert_eq!(blind.serving().len(), 6);
+    assert_eq!(world.state(InstanceId(2)), Some(InstanceState::Ejected));
+    assert_eq!(world.serving().len(), 5);
+    world.failing.clear();
+    world.run_until(12_000);
+    assert_eq!(world.serving().len(), 6, "and it comes back");
+    world.failing = (1..=6).map(InstanceId).collect();
+    world.run_until(16_000);
+    assert_eq!(world.serving().len(), 6, "where all fail nobody is worse than the others");
 }

@@ -100,6 +100,7 @@ pub(crate) fn pool(name: &str) -> PoolSettings {
         },
         ejection: EjectionSettings {
             consecutive_failures: 5,
+            success_rate: None,
             base: Duration::from_secs(5),
             longest: Duration::from_secs(60),
             cap_ratio: 0.5,
