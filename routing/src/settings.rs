@@ -53,6 +53,8 @@ pub struct LearningSettings {
     pub depth: usize,
     /// Tier 2 on or off (off: running means only).
     pub cost_model: bool,
+    /// Other policies are tried on the same requests in shadow fleets, to say what prediction is worth.
+    pub shadow: bool,
 }
 
 /// One route.

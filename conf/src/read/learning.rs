@@ -67,6 +67,7 @@ pub(super) fn learning(section: &Section<'_>) -> LearningSettings {
         trees: whole("trees", 1..=200, 50),
         depth: whole("depth", 1..=8, 4),
         cost_model: section.item("cost_model").and_then(|item| item.flag()).unwrap_or(true),
+        shadow: section.item("shadow").and_then(|item| item.flag()).unwrap_or(true),
     };
     section.close();
     settings

@@ -36,6 +36,7 @@ pub(super) fn write(report: &StatusReport, out: &mut String) {
         weights.sample(&[("tier", tier)], weight);
     }
     predictions(report, out);
+    shadows(report, out);
     forecasts(report, out);
     fleets(report, out);
     forms(report, out);
@@ -102,6 +103,30 @@ fn predictions(report: &StatusReport, out: &mut String) {
     let mut weights = Family::new(out, "foretide_prediction_weight", help);
     for gate in &report.gates {
         weights.sample(&[("route", &gate.route)], gate.weight);
+    }
+}
+
+fn shadows(report: &StatusReport, out: &mut String) {
+    let shadows = || report.pools.iter().filter_map(|pool| Some((&*pool.name, pool.shadow.as_ref()?)));
+    let help = "Mean latency that a policy would have had on the latest requests, in a shadow fleet; measured: really had.";
+    let mut means = Family::new(out, "foretide_shadow_mean_seconds", help);
+    for (pool, shadow) in shadows() {
+        for one in &shadow.policies {
+            means.sample(&[("pool", pool), ("policy", one.policy.name())], one.figures.mean_s);
+        }
+        if let Some(measured) = shadow.measured {
+            means.sample(&[("pool", pool), ("policy", "measured")], measured.mean_s);
+        }
+    }
+    let help =
+        "Shadow of the predictive policy over that of the best other one; below 1 prediction is better.";
+    let mut worths = Family::new(out, "foretide_prediction_worth", help);
+    for (pool, worth) in shadows().filter_map(|(pool, shadow)| Some((pool, shadow.worth?))) {
+        for (metric, ratio) in
+            [("mean", worth.mean), ("p99", worth.p99), ("mean_slowdown", worth.mean_slowdown)]
+        {
+            worths.sample(&[("pool", pool), ("metric", metric)], ratio);
+        }
     }
 }
 

@@ -303,6 +303,7 @@ fn learning() -> LearningSettings {
         trees: 10,
         depth: 3,
         cost_model: false,
+        shadow: false,
     }
 }
 

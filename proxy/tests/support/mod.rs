@@ -78,6 +78,8 @@ fn pool(s: u64) -> PoolReport {
         horizons: vec![5, 15, 30],
         coverage: Some(0.913),
         panic: false,
+        shadow: None,
+        shadow_error: None,
         serves: FormReport { form: "processor-sharing", because: "found out", seen: 812, ratio: Some(3.1) },
         forecast_error: None,
     }

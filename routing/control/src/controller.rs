@@ -287,6 +287,10 @@ impl Controller {
                 }
             }
         }
+        let whole = lesson.work_us.filter(|_| self.settings.learning.shadow);
+        if let (Some(work_us), Some(position)) = (whole, position) {
+            self.pools[position].cast_shadow(&seen, work_us);
+        }
         if ejected {
             self.urgent();
         }

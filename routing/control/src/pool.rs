@@ -18,6 +18,8 @@ use foretide_routing::live::others::PoolSight;
 use foretide_routing::observe::Observation;
 use foretide_routing::retry::RetryBudget;
 use foretide_routing::settings::{LearningSettings, PoolSettings, RoutingSettings};
+use foretide_shadow::fleet::{Member, Setup};
+use foretide_shadow::shadow::{Finished, Shadow};
 use foretide_steering::buckets::whole_us;
 use foretide_steering::score::Form;
 use foretide_steering::serving::Serving;
@@ -70,6 +72,8 @@ pub(crate) struct Pool {
     outliers: Outliers,
     /// Weight of predictions on its routes, as its requests come, 0 to 1.
     pub(crate) prediction_weight: f64,
+    /// Other policies on the same requests.
+    pub(crate) shadow: Shadow,
     steps: Steps,
     /// Was not let in since the last collection.
     refused: Arrived,
@@ -104,6 +108,7 @@ impl Pool {
             serving: Serving::assuming(assumed(settings)),
             outliers: Outliers::default(),
             prediction_weight: 0.0,
+            shadow: Shadow::new(),
             steps: Steps::new(learning.step),
             refused: Arrived::default(),
             collected_at: now,
@@ -130,6 +135,10 @@ impl Pool {
         if around.now >= self.score_due {
             self.score_due = around.now.plus(SCORE_EVERY);
             self.score(around);
+        }
+        if around.settings.learning.shadow {
+            // What is left is done in the next tick.
+            self.shadow.advance(around.now.as_us());
         }
         if !self.retired {
             self.forecast(around, out);
@@ -312,6 +321,35 @@ impl Pool {
         let temper = speed::temper(self.form(), Some(speed::FULL_SKILL * self.prediction_weight));
         for instance in self.instances.values() {
             instance.live.set_speed_residual(instance.speed.rho() as f32, temper);
+        }
+        if learning.shadow {
+            let setup = self.shadowed(temper);
+            self.shadow.set(setup);
+        }
+    }
+
+    /// A request of so much work ended in order: the shadows get it too.
+    pub(crate) fn cast_shadow(&mut self, seen: &Observation, work_us: f64) {
+        // Behind a queue the wait in the proxy is part of what policies differ in.
+        let whole = seen.finished_at.since(seen.arrived_at).as_micros() as f64;
+        let request = Finished {
+            at_us: seen.arrived_at.as_us(),
+            latency_us: if self.settings.queue.is_some() { whole } else { seen.upstream_us as f64 },
+            work_us,
+            steered_us: f64::from(seen.decision.prediction.steering.work_us),
+        };
+        self.shadow.observe(request, seen.finished_at.as_us());
+    }
+
+    /// The pool as the shadows have it.
+    fn shadowed(&self, temper: f32) -> Setup {
+        let member = |instance: &Instance| Member { id: instance.id.0, speed: (-instance.speed.rho()).exp() };
+        Setup {
+            form: self.form(),
+            slots: self.settings.concurrency.max(1) as usize,
+            temper: f64::from(temper),
+            members: self.in_service().map(member).collect(),
+            late_binding: self.settings.queue.is_some(),
         }
     }
 

@@ -11,6 +11,7 @@ use foretide_routing::decide::{Candidate, Reason};
 use foretide_routing::observe::{Outcome, RefusalReason, Utilisation};
 use foretide_routing::settings::{Policy, ScalingMode};
 use foretide_routing::table::InstanceState;
+use foretide_shadow::shadow::ShadowReport;
 use serde::Serialize;
 
 /// Everything at once.
@@ -73,6 +74,10 @@ pub struct PoolReport {
     pub panic: bool,
     /// How its instances serve.
     pub serves: FormReport,
+    /// What other policies would have made of the same requests; `None`: not looked at.
+    pub shadow: Option<ShadowReport>,
+    /// Mean latency of the shadow of the policy in service over the measured one, less 1: the error of all shadows.
+    pub shadow_error: Option<f64>,
     /// Why the last forecast could not be made.
     pub forecast_error: Option<String>,
 }

@@ -6,7 +6,9 @@ use crate::report::{InstanceReport, ModelReport, PoolReport, StatusReport};
 use foretide_predictor::blend::TierSkills;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::select::eligible;
-use foretide_routing::settings::RoutingSettings;
+use foretide_routing::settings::{Policy, RoutingSettings};
+use foretide_shadow::chooser::Policy as Shadowed;
+use foretide_shadow::shadow::ShadowReport;
 use std::time::Duration;
 
 /// Steps of history in a report.
@@ -61,6 +63,7 @@ impl Controller {
 
 fn pool_report(pool: &Pool, settings: &RoutingSettings, now: Timestamp) -> PoolReport {
     let rate = pool.window.rate();
+    let shadow = settings.learning.shadow.then(|| pool.shadow.report());
     PoolReport {
         name: pool.name.to_string(),
         policy: pool.settings.policy,
@@ -75,10 +78,26 @@ fn pool_report(pool: &Pool, settings: &RoutingSettings, now: Timestamp) -> PoolR
         forecast_past: pool.track.past.iter().copied().collect(),
         horizons: settings.learning.horizons.clone(),
         coverage: pool.track.card.coverage(),
+        shadow_error: shadow.as_ref().and_then(|shadow| shadow_error(shadow, pool.settings.policy)),
+        shadow,
         panic: pool.panic,
         serves: pool.form_report(),
         forecast_error: pool.track.error.clone(),
     }
+}
+
+/// How far the shadow of the policy in service lies from what was measured.
+fn shadow_error(shadow: &ShadowReport, policy: Policy) -> Option<f64> {
+    let same = match policy {
+        Policy::Predictive => Shadowed::Predictive,
+        Policy::LeastRequest => Shadowed::LeastRequest,
+        Policy::P2c => Shadowed::P2c,
+        Policy::PeakEwma => Shadowed::PeakEwma,
+        Policy::Prequal => Shadowed::Prequal,
+        _ => return None,
+    };
+    let mine = shadow.policies.iter().find(|one| one.policy == same)?;
+    Some(mine.figures.mean_s / shadow.measured?.mean_s - 1.0)
 }
 
 fn instance_report(pool: &Pool, instance: &Instance, now: Timestamp) -> InstanceReport {

@@ -65,6 +65,7 @@ function render() {
   instances(shown);
   costs();
   tiers();
+  shadows(shown);
   if (!paused) routing(shown);
 }
 
@@ -206,6 +207,21 @@ function tiers() {
   $("fallbacks").replaceChildren(...(fallbacks.length
     ? fallbacks.map(([reason, number]) => node("li", { class: "tag" }, `${REASONS[reason] ?? reason}: ${count(number)}`))
     : [node("li", { class: "quiet" }, "none")]));
+}
+
+/** What other policies would have made of the same requests. */
+function shadows(shown) {
+  const shadow = shown.shadow;
+  const worth = shadow?.worth;
+  const error = shown.shadow_error == null ? "" : ` The shadow of the policy in service is ${(shown.shadow_error * 100).toFixed(0)} % off what was measured.`;
+  const thinned = shadow?.stride > 1 ? ` One slice of time in ${shadow.stride} is looked at.` : "";
+  $("worth").textContent = !shadow ? "not looked at" : !worth ? "too few requests yet"
+    : `Predictive over the best other: mean ${worth.mean.toFixed(2)}, p99 ${worth.p99.toFixed(2)}, slowdown ${worth.mean_slowdown.toFixed(2)}; below 1 is better.${error}${thinned}`;
+  const rows = (shadow?.policies ?? []).map(({ policy, figures }) => [policy, figures]);
+  if (rows.length && shadow.measured) rows.push(["really measured", shadow.measured]);
+  $("shadows").replaceChildren(...rows.map(([name, figures]) => node("tr", {},
+    node("td", { class: "name" }, name), node("td", { class: "number" }, time(figures.mean_s * 1e6)),
+    node("td", { class: "number" }, time(figures.p99_s * 1e6)), node("td", { class: "number" }, figures.mean_slowdown.toFixed(2)))));
 }
 
 function instanceName(id) {

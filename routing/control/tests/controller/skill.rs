@@ -2,6 +2,7 @@
 use crate::world::settings;
 use foretide_control::controller::Controller;
 use foretide_control::io::{Effect, Input};
+use foretide_control::report::PoolReport;
 use foretide_predictor::cost::query::CostQuery;
 use foretide_predictor::estimate::Estimate;
 use foretide_predictor::hash::{bytes, mix};
@@ -32,6 +33,7 @@ type Predictor = fn(u64, f64) -> f64;
 /// A run, request by request.
 #[derive(Default)]
 struct Run {
+    pool: Option<PoolReport>,
     weights: Vec<f32>,
     latencies_us: Vec<f64>,
 }
@@ -98,6 +100,7 @@ fn run(seed: u64, predictor: Predictor) -> Run {
         lab.arrive(number);
     }
     lab.until(f64::MAX);
+    lab.run.pool = lab.controller.report(at(lab.now_us)).pools.pop();
     lab.run
 }
 
@@ -230,4 +233,20 @@ fn predictions_that_know_nothing_steer_nothing_and_good_ones_steer_fully() {
     );
     // Runs that differ in nothing but chance lie up to 12 % apart for one seed, 2 % in the mean of 14.
     assert!(random < 1.08 && ten_times < 1.08 && good < 1.0);
+}
+
+#[test]
+fn shadows_say_what_prediction_is_worth_and_how_far_they_are_off() {
+    println!("seed 24");
+    for (kind, name) in [(constant as Predictor, "constant"), (good, "good")] {
+        let pool = run(24, kind).pool.expect("reported");
+        let shadow = pool.shadow.expect("on by default");
+        let (worth, error) =
+            (shadow.worth.expect("enough requests"), pool.shadow_error.expect("it is a shadow"));
+        println!("{name}: {worth:?}, off by {error:.3}, {:.0} requests", shadow.requests);
+        assert!(error.abs() < 0.25, "{error}");
+        // Before equal instances there is little to gain, and nothing to lose.
+        assert!((0.7..1.1).contains(&worth.mean), "{worth:?}");
+        assert_eq!((shadow.late, shadow.emptied), (0, 0));
+    }
 }

@@ -52,6 +52,7 @@ pub(crate) fn settings() -> RoutingSettings {
             trees: 5,
             depth: 3,
             cost_model: true,
+            shadow: true,
         },
         seed: 7,
     }
