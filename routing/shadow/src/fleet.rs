@@ -3,7 +3,7 @@
 //! Requests come in with the work that was measured; who serves them is the policy's choice. Everything else is the
 //! same for all policies: speeds, slots, form. Probes take no time.
 //!
-//! Bounded: at most [`MOST_IN_FLIGHT`] requests at once. A policy that falls behind further than that has lost anyway, and
+//! Bounded: at most 8,192 requests at once. A policy that falls behind further than that has lost anyway, and
 //! so that nothing grows its fleet is emptied and begins anew.
 
 use crate::chooser::{Chooser, Placed, Policy};

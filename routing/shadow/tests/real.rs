@@ -94,7 +94,7 @@ fn the_shadow_of_what_really_ran_agrees_with_what_was_measured() {
         let ratio = mean_s(&report, Policy::LeastRequest) / measured.mean_s;
         println!("seed {seed}, {form:?}: shadow over measured {ratio:.3}; {report:#?}");
         assert!((ratio - 1.0).abs() < 0.1, "{ratio}");
-        assert_eq!((report.stride, report.late, report.emptied), (1, 0, 0));
+        assert_eq!((report.late, report.emptied), (0, 0), "{} slices make one", report.stride);
     }
 }
 

@@ -139,11 +139,23 @@ impl Scan {
         list: &mut Shortlist,
     ) {
         match scorer.seen {
-            None => self.score_all(range, eligible, list, |row, spared| scorer.score(row, spared)),
-            Some(seen) => {
-                self.score_all(range, eligible, list, |row, spared| scorer.score_with(row, spared, &seen));
+            None => self.score_all(range, eligible, list, &scorer.plain),
+            Some(others) => {
+                self.consider_seeing(range, eligible, list, &Seeing { plain: scorer.plain, others })
             }
         }
+    }
+
+    /// Kept out of the other loop, which is nearly everybody's.
+    #[inline(never)]
+    fn consider_seeing(
+        &self,
+        range: std::ops::Range<usize>,
+        eligible: &Eligible<'_>,
+        list: &mut Shortlist,
+        scores: &Seeing<'_>,
+    ) {
+        self.score_all(range, eligible, list, scores);
     }
 
     /// Made once for each way of scoring, so that neither pays for the other.
@@ -153,7 +165,7 @@ impl Scan {
         range: std::ops::Range<usize>,
         eligible: &Eligible<'_>,
         list: &mut Shortlist,
-        score: impl Fn(&Row, f32) -> Score,
+        scores: &impl Scores,
     ) {
         // A local list stays in registers.
         let mut best = *list;
@@ -161,21 +173,41 @@ impl Scan {
         if eligible.is_everybody() && eligible.now() >= self.ramped_at {
             // So it is nearly always, and then the loop is short.
             for (row, index) in rows {
-                best.offer(index as u16, score(row, 1.0));
+                best.offer(index as u16, scores.score(row, 1.0));
             }
         } else {
             for (row, index) in rows.filter(|&(_, index)| eligible.allows(index)) {
                 let spared = eligible.warmth(&eligible.all()[index]).recip() as f32;
-                best.offer(index as u16, score(row, spared));
+                best.offer(index as u16, scores.score(row, spared));
             }
         }
         *list = best;
     }
 }
 
-/// What a request brings to the score.
+/// What a request brings to the score, and what others have in flight; `None`: nobody says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scorer<'a> {
+    plain: Plain<'a>,
+    seen: Option<Seen>,
+}
+
+/// A way to score an instance.
+trait Scores {
+    /// Microseconds. `spared`: 1 over its share of the usual load.
+    fn score(&self, row: &Row, spared: f32) -> Score;
+}
+
+/// With what others have in flight.
+#[derive(Clone, Copy, Debug)]
+struct Seeing<'a> {
+    plain: Plain<'a>,
+    others: Seen,
+}
+
+/// What a request brings to the score.
+#[derive(Clone, Copy, Debug)]
+struct Plain<'a> {
     work_us: f32,
     newcomer: Newcomer,
     consumer_key: u64,
@@ -183,14 +215,12 @@ pub(crate) struct Scorer<'a> {
     notes: Notes,
     peer_weight: f32,
     heavy_yields: f32,
-    /// What others have in flight; `None`: nobody says.
-    seen: Option<Seen>,
 }
 
 impl<'a> Scorer<'a> {
     /// For a request of predicted work `work_us` from this consumer.
     pub(crate) fn new(scan: &Scan, peers: &'a PeerTable, work_us: f64, consumer_key: u64) -> Self {
-        Self {
+        let plain = Plain {
             work_us: work_us as f32,
             newcomer: Newcomer::of(work_us),
             consumer_key,
@@ -198,16 +228,17 @@ impl<'a> Scorer<'a> {
             notes: peers.notes(consumer_key),
             peer_weight: scan.peer_weight,
             heavy_yields: scan.heavy_yields,
-            seen: None,
-        }
+        };
+        Self { plain, seen: None }
     }
 
     /// The same, with what a pool knows of others' requests, if it knows any.
     pub(crate) fn seeing(self, sight: Option<&PoolSight>, now: Timestamp) -> Self {
-        Self { seen: sight.and_then(|sight| sight.seen(self.newcomer, now)), ..self }
+        Self { seen: sight.and_then(|sight| sight.seen(self.plain.newcomer, now)), ..self }
     }
+}
 
-    /// The score on an instance, microseconds. `spared`: 1 over its share of the usual load.
+impl Scores for Plain<'_> {
     #[inline(always)]
     fn score(&self, row: &Row, spared: f32) -> Score {
         let InFlight { requests, work_us } = row.live.in_flight();
@@ -215,19 +246,23 @@ impl<'a> Scorer<'a> {
         let cost_us = row.terms.cost_us(self.work_us, requests as f32, || work_us as f32, interference_us);
         Score { cost: cost_us * self.factor(row, spared) + row.penalty_us, in_flight: requests }
     }
+}
 
-    /// The same where others' requests are seen too.
+impl Scores for Seeing<'_> {
     #[inline(always)]
-    fn score_with(&self, row: &Row, spared: f32, seen: &Seen) -> Score {
+    fn score(&self, row: &Row, spared: f32) -> Score {
+        let plain = &self.plain;
         let InFlight { requests, work_us } = row.live.in_flight();
-        let others = seen.ahead(&row.live);
+        let others = self.others.ahead(&row.live);
         let all = requests as f32 + others.requests;
-        let interference_us = || self.interference_us(row) + others.interference_us;
+        let interference_us = || plain.interference_us(row) + others.interference_us;
         let cost_us =
-            row.terms.cost_us(self.work_us, all, || work_us as f32 + others.work_us, interference_us);
-        Score { cost: cost_us * self.factor(row, spared) + row.penalty_us, in_flight: all.round() as u32 }
+            row.terms.cost_us(plain.work_us, all, || work_us as f32 + others.work_us, interference_us);
+        Score { cost: cost_us * plain.factor(row, spared) + row.penalty_us, in_flight: all.round() as u32 }
     }
+}
 
+impl Plain<'_> {
     /// Of one's own requests there.
     #[inline(always)]
     fn interference_us(&self, row: &Row) -> f32 {
