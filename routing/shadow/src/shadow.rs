@@ -1,7 +1,7 @@
 //! All policies of one pool, side by side.
 //!
 //! Each has a [`crate::fleet`] of its own: the instances, measured speeds, slots and form of the real pool. All get the same
-//! requests with the work that was measured, in the order in which they came ([`crate::intake`]). The predictive policy is
+//! requests with the work that was measured, in the order in which they came (`intake`). The predictive policy is
 //! one of them, so that like is compared with like: a shadow against a shadow. Next to them stands what was really
 //! measured on the same requests; how far the shadow of the policy in service lies from that is the error of all this.
 //!

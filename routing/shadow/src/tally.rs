@@ -1,7 +1,7 @@
 //! What became of a policy's requests lately, in fixed memory.
 //!
 //! Latencies are counted in a histogram of sixteenths of an octave (a quantile is known to 4.4 %), means are sums; after
-//! every [`HALF_LIFE`] requests everything is halved, so that it speaks of the last some thousand. A mean of slowdowns is
+//! every 2,000 requests everything is halved, so that it speaks of the last some thousand. A mean of slowdowns is
 //! a mean of ratios of latency to work.
 
 use serde::Serialize;
