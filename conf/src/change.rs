@@ -13,6 +13,7 @@ pub fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
         ("server.state_dir", old.server.state_dir != new.server.state_dir),
         ("admin.listen", old.admin != new.admin),
         ("agent_check.listen", old.agent_check != new.agent_check),
+        ("gossip", old.gossip != new.gossip),
     ];
     differs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
 }

@@ -15,6 +15,8 @@ pub struct Settings {
     pub admin: AdminSettings,
     /// Where HAProxy asks how instances do; `None`: nowhere. Change needs a restart.
     pub agent_check: Option<SocketAddr>,
+    /// Where proxies hear of each other; `None`: they do not. Change needs a restart.
+    pub gossip: Option<GossipSettings>,
     /// One line a request; `None`: off.
     pub access_log: Option<AccessLogSettings>,
     /// Routes, pools, learning.
@@ -68,6 +70,23 @@ pub struct ListenerTls {
 pub struct AdminSettings {
     /// Loopback unless the operator insists; `None`: off. Change needs a restart.
     pub address: Option<SocketAddr>,
+}
+
+/// How this proxy hears of others, by UDP that nobody authenticates.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GossipSettings {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where others reach it; `None`: where it listens.
+    pub advertise: Option<SocketAddr>,
+    /// `HOST:PORT` of some members; names are resolved, again and again. Empty: others name this one.
+    pub seeds: Vec<String>,
+    /// Members of other clusters are not listened to.
+    pub cluster: String,
+    /// Time between rounds.
+    pub interval: Duration,
+    /// This proxy's name, unique in the cluster; `None`: the address that others reach it at.
+    pub node: Option<String>,
 }
 
 /// The access log.

@@ -8,6 +8,7 @@ use crate::settings::Settings;
 
 mod choice;
 mod endpoint;
+mod gossip;
 mod learning;
 pub(crate) mod pool;
 mod route;
@@ -35,6 +36,7 @@ pub(crate) fn settings(root: &Section<'_>) -> Settings {
     let server = server::server(&root.section("server"));
     let admin = server::admin(&root.section("admin"), &server.listeners);
     let agent_check = server::agent_check(&root.section("agent_check"));
+    let gossip = gossip::gossip(&root.section("gossip"));
     let access_log = server::access_log(&root.section("access_log"));
     let learning = learning::learning(&root.section("learning"));
     let events = root.sections("events").iter().map(learning::event).collect();
@@ -49,6 +51,7 @@ pub(crate) fn settings(root: &Section<'_>) -> Settings {
         server,
         admin,
         agent_check,
+        gossip,
         access_log,
         routing: RoutingSettings { routes, pools, events, learning, seed },
     };

@@ -100,6 +100,36 @@ fn findings_are_data_too() {
 }
 
 #[test]
+fn gossip_is_off_unless_written_and_says_where_it_can_be_reached() {
+    let with = |lines: &str| parse("f.toml", &format!("{BARE}[gossip]\n{lines}\n"));
+    assert_eq!(parse("f.toml", BARE).unwrap().0.gossip, None);
+    let gossip = with("listen = \"127.0.0.1:0\"").unwrap().0.gossip.unwrap();
+    assert!(gossip.seeds.is_empty() && gossip.advertise.is_none() && gossip.node.is_none(), "{gossip:?}");
+    let everywhere = "listen = \"0.0.0.0:7946\"\nadvertise = \"10.0.0.5:7946\"\n\
+                      seeds = [\"10.0.0.6:7946\", \"[fd00::6]:7946\", \"proxies.internal:7946\"]";
+    assert_eq!(with(everywhere).unwrap().0.gossip.unwrap().seeds.len(), 3);
+    for (lines, key, words) in [
+        ("seeds = []", "gossip.listen", "missing"),
+        ("listen = \"here\"", "gossip.listen", "not an IP address"),
+        ("listen = \"0.0.0.0:7946\"", "gossip.listen", "listens on all addresses"),
+        ("listen = \"10.0.0.5:1\"\nadvertise = \"0.0.0.0:1\"", "gossip.advertise", "nobody can send to"),
+        ("listen = \"10.0.0.5:1\"\nadvertise = \"10.0.0.5:0\"", "gossip.advertise", "nobody can send to"),
+        (
+            "listen = \"10.0.0.5:1\"\nseeds = [\"proxies.internal\"]",
+            "gossip.seeds[0]",
+            "not a host with a port",
+        ),
+        ("listen = \"10.0.0.5:1\"\nseeds = [\"10.0.0.6:0\"]", "gossip.seeds[0]", "not a host with a port"),
+        ("listen = \"10.0.0.5:1\"\nnode = \"edge 1\"", "gossip.node", "is not a name"),
+        ("listen = \"10.0.0.5:1\"\ninterval = \"1h\"", "gossip.interval", "from 100ms to 2s"),
+    ] {
+        let all = with(lines).unwrap_err();
+        assert_eq!(all.len(), 1, "{lines}: {all:?}");
+        assert!(all[0].key == key && all[0].message.contains(words), "{lines}: {all:?}");
+    }
+}
+
+#[test]
 fn a_source_of_costs_is_measured_or_named_as_a_report_names_it() {
     let with = |lines: &str| findings(&format!("{BARE}[pools.a.upstream]\n{lines}\n"));
     assert!(with("cost_from = \"request_cost.cpu_seconds\"\ncost_unit = \"1ms\"").is_empty());

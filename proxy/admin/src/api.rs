@@ -89,12 +89,27 @@ pub(super) async fn producers(State(admin): State<Admin>) -> Json<Value> {
             "capacity": pool.capacity,
             "lead_s": pool.lead_s,
             "panic": pool.panic,
+            "proxies": pool.proxies,
             "instances": pool.instances,
         })
     };
     Json(
         json!({ "at": report.at, "generation": report.generation, "pools": report.pools.iter().map(pool).collect::<Vec<_>>() }),
     )
+}
+
+/// Other proxies; `gossip` is false where the configuration has none.
+pub(super) async fn members(State(admin): State<Admin>) -> Json<Value> {
+    let report = admin.report();
+    let gossip = report.gossip.as_ref();
+    Json(json!({
+        "at": report.at,
+        "gossip": gossip.is_some(),
+        "node": gossip.map(|gossip| &gossip.node),
+        "address": gossip.map(|gossip| &gossip.address),
+        "members": gossip.map_or(&[][..], |gossip| &gossip.members),
+        "pools": report.pools.iter().map(|pool| json!({ "pool": pool.name, "proxies": pool.proxies })).collect::<Vec<_>>(),
+    }))
 }
 
 pub(super) async fn forecasts(State(admin): State<Admin>) -> Json<Value> {

@@ -12,6 +12,7 @@
 //! | `POST /drain` | not ready any more; requests in flight end |
 //! | `POST /api/v1/reload` | reads the configuration again |
 //! | `/api/v1/{info,config,producers,forecasts,decisions,models}` | JSON (`config`: TOML) |
+//! | `/api/v1/members` | JSON: other proxies, as gossip knows them |
 //! | `/api/v1/decisions/{id}` | one decision with its inputs; `?kind=routing` or `scaling` |
 //! | `POST /api/v1/models/drill` | `{"kind": "remove_model"}` or `{"kind": "nan_model"}` |
 //! | `/api/v1/weights` | JSON: each instance's share and for how long it holds; `?pool=NAME` |
@@ -168,6 +169,7 @@ fn router(admin: Admin) -> Router {
         .route("/api/v1/reload", post(api::reload))
         .route("/api/v1/info", get(api::info))
         .route("/api/v1/config", get(api::config))
+        .route("/api/v1/members", get(api::members))
         .route("/api/v1/producers", get(api::producers))
         .route("/api/v1/forecasts", get(api::forecasts))
         .route("/api/v1/decisions", get(api::decisions))

@@ -40,6 +40,7 @@ pub(super) fn write(report: &StatusReport, out: &mut String) {
     forecasts(report, out);
     fleets(report, out);
     forms(report, out);
+    members(report, out);
     let mut generation =
         Family::new(out, "foretide_table_generation", "Generation of the routing table in service.");
     generation.sample(&[], report.generation as f64);
@@ -193,6 +194,19 @@ fn forms(report: &StatusReport, out: &mut String) {
         for form in [Form::ProcessorSharing, Form::WorkerPool].map(Form::name) {
             let labels = [("pool", &*pool.name), ("form", form)];
             family.sample(&labels, f64::from(u8::from(pool.serves.form == form)));
+        }
+    }
+}
+
+fn members(report: &StatusReport, out: &mut String) {
+    let Some(gossip) = &report.gossip else { return };
+    let help = "Proxies of the cluster that are alive, this one included.";
+    Family::new(out, "foretide_gossip_members", help).sample(&[], 1.0 + gossip.members.len() as f64);
+    let help = "Proxies that send to a pool's instances, as far as gossip knows, this one included.";
+    let mut proxies = Family::new(out, "foretide_pool_proxies", help);
+    for pool in &report.pools {
+        if let Some(count) = pool.proxies {
+            proxies.sample(&[("pool", &pool.name)], count as f64);
         }
     }
 }

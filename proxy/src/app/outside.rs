@@ -16,6 +16,7 @@ use foretide_control::report::StatusReport;
 use foretide_fleet::load;
 use foretide_fleet::probe::{self, ProbeTarget};
 use foretide_fleet::process::ProcessFleet;
+use foretide_gossip::Gossip;
 use foretide_predictor::cost::model::CostModel;
 use foretide_routing::live::question::Question;
 use foretide_routing::table::{InstanceState, RoutingTable};
@@ -83,6 +84,7 @@ impl Outside {
             .build()?;
         let (end, ended) = watch::channel(false);
         let _inside = runtime.enter();
+        hear_others(&runtime, &parts)?;
 
         let (events, fleet_events) = mpsc::channel(QUEUE);
         let fleet = ProcessFleet::remembering(events, &parts.settings.server.state_dir);
@@ -173,6 +175,20 @@ async fn manage(
         }
     }
     fleet.stop_all().await;
+}
+
+/// Gossips with other proxies, if that is asked for.
+fn hear_others(runtime: &Runtime, parts: &OutsideParts) -> anyhow::Result<()> {
+    let Some(settings) = &parts.settings.gossip else { return Ok(()) };
+    let gossip = runtime
+        .block_on(Gossip::bind(settings))
+        .with_context(|| format!("gossip cannot listen on {}; change `gossip.listen`", settings.listen))?;
+    // One round is enough: a newer one makes it worthless.
+    let (to, heard) = mpsc::channel(1);
+    let clock = parts.clock;
+    tokio::spawn(gossip.run(parts.report.clone(), to, move || clock.now()));
+    tokio::spawn(forward(heard, parts.commands.clone(), |heard| Input::Heard(Box::new(heard))));
+    Ok(())
 }
 
 /// Hands answers on to the loop. A full queue drops and counts: health checks repeat, and the fleet's state is asked

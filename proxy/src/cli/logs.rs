@@ -15,10 +15,11 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging. `RUST_LOG` overrides `level`, which is about Foretide; Pingora speaks up from `warn` on.
+/// Starts logging. `RUST_LOG` overrides `level`, which is about Foretide; Pingora speaks up from `warn` on. Whoever sends
+/// nonsense to the gossip could fill a disk with its library's warnings: they are counted instead.
 pub fn start(format: LogFormat, level: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| {
-        EnvFilter::new(format!("warn,foretide={level},pingora_proxy=error,pingora_core=error"))
+        EnvFilter::new(format!("warn,foretide={level},pingora_proxy=error,pingora_core=error,chitchat=error"))
     });
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -12,6 +12,7 @@ mod demo;
 mod drain;
 mod drills;
 mod foretide;
+mod gossip;
 mod haproxy;
 mod init;
 mod k6;

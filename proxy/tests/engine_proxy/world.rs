@@ -216,7 +216,14 @@ fn settings() -> Settings {
         learning: learning(),
         seed: 1,
     };
-    Settings { server, admin: AdminSettings { address: None }, agent_check: None, access_log: None, routing }
+    Settings {
+        server,
+        admin: AdminSettings { address: None },
+        agent_check: None,
+        gossip: None,
+        access_log: None,
+        routing,
+    }
 }
 
 fn route(name: &str, prefix: &str, pool: &str) -> RouteSettings {

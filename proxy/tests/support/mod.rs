@@ -55,6 +55,7 @@ pub(crate) fn report(s: u64) -> StatusReport {
         refusals: Vec::new(),
         scaling_decisions: scaling_decisions(s),
         fallbacks: vec![(Reason::NoModel, 312), (Reason::Retry, 4)],
+        gossip: None,
     }
 }
 
@@ -82,6 +83,7 @@ fn pool(s: u64) -> PoolReport {
         shadow_error: None,
         serves: FormReport { form: "processor-sharing", because: "found out", seen: 812, ratio: Some(3.1) },
         forecast_error: None,
+        proxies: None,
     }
 }
 
@@ -135,6 +137,7 @@ fn instances(s: u64) -> Vec<InstanceReport> {
             in_flight: if serving { 3 + index } else { 0 },
             work_in_flight_us: if serving { 41_000 * u64::from(index + 1) } else { 0 },
             speed: [1.21, 1.04, 0.58, 0.98, 1.0][index as usize],
+            speed_samples: 50,
             load: LoadScore { total, weights: WEIGHTS, loads },
             anomaly: (index == 2).then_some(Anomaly {
                 instance: InstanceId(2),
@@ -145,6 +148,8 @@ fn instances(s: u64) -> Vec<InstanceReport> {
             }),
             requests: if serving { 20_000 - 4_100 * u64::from(index) + s * 9 } else { 0 },
             failures: u64::from(index == 2) * 7,
+            error_ratio: 0.0,
+            heard: None,
             others_in_flight: (index == 1).then_some(2.5),
             sight_age_s: (index == 1).then_some(0.004),
             utilisation: (index == 1).then_some(Utilisation { cpu: Some(0.5), ..Utilisation::default() }),

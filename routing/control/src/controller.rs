@@ -9,6 +9,7 @@
 //! rings and caps are in the parts.
 use crate::decisions::{RefusedEntry, RoutingEntry};
 use crate::gates::{Place, RouteGates};
+use crate::hearsay::Hearsay;
 use crate::instance::{Instance, Life};
 use crate::io::{Effect, FleetEvent, Input, LoadSample, SeriesKey};
 use crate::learning::{Learning, Unit};
@@ -47,6 +48,7 @@ pub struct Controller {
     pub(crate) learning: Learning,
     pub(crate) training: Training,
     pub(crate) gates: RouteGates,
+    pub(crate) hearsay: Hearsay,
     pub(crate) weights: TierWeights,
     pub(crate) out: Outbox,
     routes: Arc<CompiledRoutes>,
@@ -95,6 +97,7 @@ impl Controller {
             learning,
             training: Training::default(),
             gates,
+            hearsay: Hearsay::default(),
             weights,
             out,
             routes,
@@ -119,6 +122,7 @@ impl Controller {
             Input::Refused(refusal) => self.refused(*refusal),
             Input::Probed { instance, healthy } => self.probed(instance, healthy),
             Input::Fleet(event) => self.fleet(event),
+            Input::Heard(heard) => self.hearsay.hear(*heard, self.now),
             Input::Forecast { of, result } => self.fitted(&of, result),
             Input::Trained { result } => {
                 self.out.dirty |= self.training.trained(result, self.table.generation + 1);
@@ -196,6 +200,7 @@ impl Controller {
             now: self.now,
             settings: &self.settings,
             peers: &self.learning.peers,
+            hearsay: &self.hearsay,
             weights: self.weights,
             frozen: self.frozen,
         };

@@ -8,6 +8,7 @@
 //! Unhealthy and ejected lie over `Warm` and come from [`crate::health`]. Endpoints that no manager runs are
 //! warm from the start and never drain: they leave with the configuration. What is gone is not kept.
 use crate::health::{ErrorRatio, Health};
+use crate::hearsay::HeardReport;
 use crate::meter::{Arrived, ClosedStep, Steps};
 use crate::track::Track;
 use foretide_predictor::blend::{LoadScore, TierLoads, TierWeights, load_score};
@@ -85,6 +86,8 @@ pub(crate) struct Instance {
     pub(crate) errors: ErrorRatio,
     pub(crate) live: Arc<LiveLoad>,
     pub(crate) speed: Speed,
+    /// What other proxies say of it.
+    pub(crate) heard: Option<HeardReport>,
     pub(crate) track: Track,
     pub(crate) anomaly: Option<Anomaly>,
     pub(crate) load: LoadScore,
@@ -137,6 +140,7 @@ impl Instance {
             errors: ErrorRatio::default(),
             live: Arc::new(LiveLoad::default()),
             speed: Speed::default(),
+            heard: None,
             track: Track::new(learning.step, history, now),
             anomaly: None,
             load: load_score(TierWeights::START, TierLoads::default()),

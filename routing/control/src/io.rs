@@ -1,4 +1,5 @@
 //! What goes into the controller and what comes out: the whole border between decisions and the world.
+use crate::hearsay::Heard;
 use crate::report::StatusReport;
 use foretide_predictor::cost::codec::LearnedCosts;
 use foretide_predictor::cost::model::CostModel;
@@ -31,6 +32,8 @@ pub enum Input {
     },
     /// News from an instance manager.
     Fleet(FleetEvent),
+    /// What the other proxies of the cluster say, all of them at once; whoever is not in it is gone.
+    Heard(Box<Heard>),
     /// A forecast was fitted (or could not be).
     Forecast {
         /// For which series.

@@ -9,6 +9,7 @@ pub mod controller;
 mod decisions;
 mod gates;
 mod health;
+pub mod hearsay;
 mod instance;
 pub mod io;
 mod learning;

@@ -2,6 +2,7 @@
 //!
 //! The order matters: collect what arrived, judge health, let draining ones go, score the load, ask for forecasts, plan.
 use crate::health;
+use crate::hearsay::Hearsay;
 use crate::instance::{DrainStep, Instance, Life};
 use crate::io::{Effect, LoadSample, SeriesKey};
 use crate::meter::{Arrived, ClosedStep, Steps, Window};
@@ -45,6 +46,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) now: Timestamp,
     pub(crate) settings: &'a RoutingSettings,
     pub(crate) peers: &'a PeerTable,
+    /// What other proxies say.
+    pub(crate) hearsay: &'a Hearsay,
     pub(crate) weights: TierWeights,
     /// No more starts and stops.
     pub(crate) frozen: bool,
@@ -63,6 +66,8 @@ pub(crate) struct Pool {
     pub(crate) retry_budget: Arc<RetryBudget>,
     /// What is known of others' requests, if that is asked for.
     pub(crate) sight: Option<Arc<PoolSight>>,
+    /// Proxies in front of it that are known, this one included; `None`: nobody listens.
+    pub(crate) proxies: Option<usize>,
     pub(crate) panic: bool,
     /// Taken out of the configuration: lives until its last instance has gone.
     pub(crate) retired: bool,
@@ -103,6 +108,7 @@ impl Pool {
             scaler: Scaler::default(),
             retry_budget: Arc::new(RetryBudget::new(settings.retry)),
             sight: settings.sight.as_ref().map(|sight| Arc::new(PoolSight::new(sight.max_age))),
+            proxies: None,
             panic: false,
             retired: false,
             serving: Serving::assuming(assumed(settings)),
@@ -306,6 +312,7 @@ impl Pool {
         };
         let pool_ahead = ahead(&self.track);
         let sight = self.mind_others();
+        let heard = self.listen(around);
         let mut speeds: Vec<&mut Speed> = Vec::with_capacity(ids.len());
         for instance in self.instances.values_mut().filter(|instance| instance.is_warm()) {
             instance.anomaly = anomalies.iter().find(|anomaly| anomaly.instance == instance.id).copied();
@@ -317,6 +324,7 @@ impl Pool {
             instance.speed.said(said.map(f64::from));
             speeds.push(&mut instance.speed);
         }
+        speed::tell(&mut speeds, &heard);
         speed::centre(&mut speeds);
         let temper = speed::temper(self.form(), Some(speed::FULL_SKILL * self.prediction_weight));
         for instance in self.instances.values() {
@@ -351,6 +359,19 @@ impl Pool {
             members: self.in_service().map(member).collect(),
             late_binding: self.settings.queue.is_some(),
         }
+    }
+
+    /// What other proxies say of the warm instances: their slowness, in order of ids.
+    fn listen(&mut self, around: Surroundings<'_>) -> Vec<Option<f64>> {
+        let addresses = || self.instances.values().filter_map(|instance| instance.address.as_deref());
+        let hearsay = around.hearsay.of_pool(&self.name, addresses(), around.now);
+        self.proxies = hearsay.as_ref().map(|hearsay| hearsay.proxies());
+        let warm = self.instances.values_mut().filter(|instance| instance.is_warm());
+        warm.map(|instance| {
+            instance.heard = hearsay.as_ref().and_then(|said| said.of(instance.address.as_deref()?));
+            instance.heard?.slowness
+        })
+        .collect()
     }
 
     /// A request of it was learned from, on whose route predictions have this weight.

@@ -1,4 +1,5 @@
 //! What operators see: one snapshot of everything, made by the controller about once a second.
+use crate::hearsay::{GossipReport, HeardReport};
 use crate::plan::PlanReport;
 use foretide_predictor::blend::{LoadScore, TierSkills, TierWeights};
 use foretide_predictor::cost::model::{Explanation, ModelCard};
@@ -39,6 +40,9 @@ pub struct StatusReport {
     pub scaling_decisions: Vec<ScalingDecisionReport>,
     /// Fallbacks since the start, by reason.
     pub fallbacks: Vec<(Reason, u64)>,
+    /// Other proxies; absent: gossip is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gossip: Option<GossipReport>,
 }
 
 /// One pool.
@@ -80,6 +84,9 @@ pub struct PoolReport {
     pub shadow_error: Option<f64>,
     /// Why the last forecast could not be made.
     pub forecast_error: Option<String>,
+    /// Proxies that send to its instances, this one included; absent: gossip is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxies: Option<usize>,
 }
 
 /// How a pool's instances serve several requests at once, and how that is known.
@@ -125,8 +132,10 @@ pub struct InstanceReport {
     pub in_flight: u32,
     /// Predicted work in flight, microseconds.
     pub work_in_flight_us: u64,
-    /// Measured speed, 1 is the fleet's mean.
+    /// Speed, 1 is the fleet's mean: measured, said by the instance, or told by other proxies.
     pub speed: f64,
+    /// Requests of this proxy that it was measured on.
+    pub speed_samples: u64,
     /// Blended load score with its tiers.
     pub load: LoadScore,
     /// Tier 3.
@@ -135,6 +144,11 @@ pub struct InstanceReport {
     pub requests: u64,
     /// Failed ones among them.
     pub failures: u64,
+    /// Share of failed tries lately, 0 to 1.
+    pub error_ratio: f64,
+    /// What other proxies say of it; absent: nobody does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heard: Option<HeardReport>,
     /// Requests that other proxies have in flight there, as far as is known; absent: the pool shares no sight.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub others_in_flight: Option<f32>,

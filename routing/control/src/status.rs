@@ -29,6 +29,7 @@ impl Controller {
             refusals: self.out.log.latest_refused(),
             scaling_decisions: self.out.log.latest_scaling(),
             fallbacks: self.out.log.fallbacks(),
+            gossip: self.hearsay.report(now),
         }
     }
 
@@ -83,6 +84,7 @@ fn pool_report(pool: &Pool, settings: &RoutingSettings, now: Timestamp) -> PoolR
         panic: pool.panic,
         serves: pool.form_report(),
         forecast_error: pool.track.error.clone(),
+        proxies: pool.proxies,
     }
 }
 
@@ -110,10 +112,13 @@ fn instance_report(pool: &Pool, instance: &Instance, now: Timestamp) -> Instance
         in_flight: in_flight.requests,
         work_in_flight_us: in_flight.work_us,
         speed: (-instance.speed.rho()).exp(),
+        speed_samples: instance.speed.samples(),
         load: instance.load,
         anomaly: instance.anomaly,
         requests: instance.requests,
         failures: instance.failures,
+        error_ratio: instance.errors.at(now),
+        heard: instance.heard,
         others_in_flight: pool.sight.as_ref().and_then(|sight| sight.requests(&instance.live, now)),
         sight_age_s: instance
             .live

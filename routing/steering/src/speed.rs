@@ -54,6 +54,8 @@ pub struct Speed {
     common: f64,
     /// What its instance says, which sees all requests and not only this proxy's.
     said: Option<f64>,
+    /// What other proxies measured, put on the scale of this one.
+    told: Option<f64>,
 }
 
 impl Speed {
@@ -76,9 +78,25 @@ impl Speed {
         self.said = residual.filter(|residual| residual.is_finite());
     }
 
-    /// The mean as it is, not centred; `None` below 50 samples.
+    /// The mean as it is, not centred: what was measured, or else what other proxies told; `None`: neither.
     pub fn residual(&self) -> Option<f64> {
-        self.said.or_else(|| (self.samples >= ENOUGH).then_some(self.log_mean))
+        self.measured().or(self.told)
+    }
+
+    /// As the instance itself says it or as it was measured here; `None` below 50 samples.
+    fn measured(&self) -> Option<f64> {
+        self.said.or_else(|| self.is_known_here().then_some(self.log_mean))
+    }
+
+    /// Whether enough of this proxy's own requests say it. Only that is worth telling others: hearsay that is passed on
+    /// would outlive whoever measured it.
+    pub fn is_known_here(&self) -> bool {
+        self.samples >= ENOUGH
+    }
+
+    /// Requests that this proxy has measured it on.
+    pub fn samples(&self) -> u64 {
+        self.samples
     }
 
     /// ln of how much longer than on the average instance work takes here, as of the last [`centre`].
@@ -90,6 +108,22 @@ impl Speed {
     /// own, how far that is from time of service.
     pub fn common(&self) -> f64 {
         self.common
+    }
+}
+
+/// Tells the speeds of one pool what other proxies measured, in the same order: ln of how much longer than on their average
+/// instance work takes. It counts where nothing was measured here. Each predictor has a bias of its own and each proxy
+/// may have measured other instances, so the scales are shifted against each other by the mean difference on the instances
+/// that both know. What is not finite is ignored, and nobody is further than ±1.5 from the average.
+pub fn tell(speeds: &mut [&mut Speed], others: &[Option<f64>]) {
+    let other = |at: usize| {
+        let told = others.get(at).copied().flatten().filter(|told| told.is_finite());
+        told.map(|told| told.clamp(-LIMIT, LIMIT))
+    };
+    let both = || (speeds.iter().enumerate()).filter_map(|(at, speed)| Some(speed.measured()? - other(at)?));
+    let shift = both().sum::<f64>() / both().count().max(1) as f64;
+    for (at, speed) in speeds.iter_mut().enumerate() {
+        speed.told = other(at).map(|told| told + shift);
     }
 }
 
@@ -150,5 +184,26 @@ mod tests {
         }
         centre(&mut [&mut broken, &mut sound]);
         assert_eq!((broken.rho(), sound.rho()), (1.5, -1.5));
+    }
+
+    #[test]
+    fn what_others_measured_counts_until_it_was_measured_here() {
+        let (mut slow, mut usual, mut unknown) = (Speed::default(), Speed::default(), Speed::default());
+        tell(&mut [&mut slow, &mut usual, &mut unknown], &[Some(1.0), Some(0.0), None]);
+        centre(&mut [&mut slow, &mut usual, &mut unknown]);
+        assert!((slow.rho() - 0.5).abs() < 1e-9 && (usual.rho() + 0.5).abs() < 1e-9, "{slow:?} {usual:?}");
+        assert!(unknown.rho() == 0.0 && !slow.is_known_here());
+        // Here everything takes e² times what is predicted, which is nobody's speed.
+        (0..60).for_each(|_| usual.observe(2.0));
+        tell(&mut [&mut slow, &mut usual, &mut unknown], &[Some(1.0), Some(0.0), None]);
+        centre(&mut [&mut slow, &mut usual, &mut unknown]);
+        assert!((slow.rho() - 0.5).abs() < 1e-9 && (usual.rho() + 0.5).abs() < 1e-9, "{slow:?} {usual:?}");
+        // What was measured wins, and what nobody says any more is forgotten.
+        (0..60).for_each(|_| slow.observe(2.0));
+        tell(&mut [&mut slow, &mut usual], &[Some(f64::NAN), Some(1e300)]);
+        centre(&mut [&mut slow, &mut usual]);
+        assert!(slow.rho().abs() < 1e-9 && usual.rho().abs() < 1e-9, "{slow:?} {usual:?}");
+        tell(&mut [&mut unknown], &[None]);
+        assert_eq!(unknown.residual(), None);
     }
 }

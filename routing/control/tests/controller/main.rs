@@ -2,6 +2,7 @@
 mod chaos;
 mod fleet;
 mod health;
+mod hearsay;
 mod learning;
 mod refusals;
 mod reload;
