@@ -112,7 +112,7 @@ async fn proxies_find_each_other_by_one_seed_and_miss_the_one_that_is_gone() {
     let c = Proxy::start("c", free().await, &[first]).await;
     let both = |x: &'static str, y: &'static str| move |heard: &Heard| knows(x)(heard) && knows(y)(heard);
     let heard = a.until("a knows b and c", both("b", "c")).await;
-    assert_eq!((heard.node.as_str(), heard.address), ("a", first.to_string()));
+    assert_eq!((heard.node.as_str(), &heard.address), ("a", &first.to_string()));
     b.until("b knows a and c", both("a", "c")).await;
     let beat =
         |heard: &Heard| heard.members.iter().find(|member| member.name == "c").map(|member| member.beat);

@@ -31,7 +31,7 @@ fn world() -> World {
     let mut settings = settings();
     settings.pools = vec![pool("web")];
     settings.pools[0].manager = None;
-    settings.pools[0].endpoints = [FAST, SLOW].map(|address| Endpoint::from(address)).to_vec();
+    settings.pools[0].endpoints = [FAST, SLOW].map(Endpoint::from).to_vec();
     World::new(settings)
 }
 
@@ -43,17 +43,17 @@ fn speeds(world: &World) -> Vec<f64> {
 #[test]
 fn the_untried_are_as_fast_as_others_say_for_as_long_as_they_say_it() {
     let mut world = world();
-    world.run_until(1_000);
+    world.run_until(2_000);
     assert_eq!(world.controller.report(world.now).pools[0].proxies, None, "nobody listens");
     world.tell(heard(1, 0.7));
-    world.run_until(2_000);
+    world.run_until(3_000);
     let told = speeds(&world);
     assert!(told[0] > 1.9 && told[1] < 0.6, "{told:?}");
     assert_eq!(world.controller.report(world.now).pools[0].proxies, Some(2));
     let entry = &world.controller.table().pools[0].instances[1];
     assert!((entry.live.speed_residual() - 0.7).abs() < 1e-6, "{}", entry.live.speed_residual());
-    let too_late = 2_000 + LIFETIME.as_millis() as u64;
-    for ms in (2_500..=too_late).step_by(500) {
+    let too_late = 3_500 + LIFETIME.as_millis() as u64;
+    for ms in (3_500..=too_late).step_by(500) {
         world.tell(heard(1, 0.7));
         world.run_until(ms);
     }
@@ -67,7 +67,7 @@ fn absurd_words_move_nothing_and_large_ones_no_further_than_ones_own() {
     {
         let mut world = world();
         world.tell(heard(1, slowness));
-        world.run_until(1_000);
+        world.run_until(2_000);
         let told = speeds(&world);
         assert!((told[1] - slowest).abs() < 1e-6, "{slowness}: {told:?}");
     }
