@@ -34,6 +34,8 @@ mod tests {
         assert!(needs_restart(&old, &new).is_empty());
         new.server.listeners[0].address.set_port(1);
         new.admin.address = None;
-        assert_eq!(needs_restart(&old, &new), ["server.listen", "admin.listen"]);
+        let gossip = format!("{}\n[gossip]\nlisten = \"127.0.0.1:0\"\n", shipped::INIT);
+        new.gossip = parse("init.toml", &gossip).unwrap().0.gossip;
+        assert_eq!(needs_restart(&old, &new), ["server.listen", "admin.listen", "gossip"]);
     }
 }

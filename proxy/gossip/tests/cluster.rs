@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use chitchat::transport::{Socket as _, UdpSocket, UdpTransport};
 use chitchat::{
-    ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ProtocolVersion, spawn_chitchat,
+    Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, DeletionStatus, FailureDetectorConfig,
+    ProtocolVersion, VersionedValue, spawn_chitchat,
 };
 use foretide_conf::parse::parse;
 use foretide_conf::settings::GossipSettings;
@@ -141,6 +142,46 @@ async fn what_a_liar_says_is_bounded() {
     let pools = &heard.members[0].pools;
     assert!(pools.len() <= MOST_POOLS && pools.values().all(|words| words.is_empty()), "{pools:?}");
     liar.shutdown().await.expect("ended");
+}
+
+/// The protocol counts versions, and whoever says that this proxy's own has come to the last one leaves it none to write.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_put_into_its_own_mouth_end_a_session_and_no_more() {
+    let first = free().await;
+    let mut a = Proxy::start("a", first, &[]).await;
+    let liar = liar(&[first]).await;
+    a.until("the liar is there", |heard| heard.members.iter().any(|member| member.name == "liar")).await;
+    let generation = |cluster: &Chitchat| cluster.live_nodes().find(|id| &*id.node_id == "a").cloned();
+    let poison = async {
+        let mut poisoned = None;
+        loop {
+            let met = liar.with_chitchat(|cluster| generation(cluster)).await;
+            match (&poisoned, met) {
+                (None, Some(id)) => {
+                    let end = u64::MAX - 1;
+                    liar.with_chitchat(|cluster| {
+                        let word = VersionedValue {
+                            value: "0".to_owned(),
+                            version: end,
+                            status: DeletionStatus::Set,
+                        };
+                        let words = [("beat".to_owned(), word)].into_iter();
+                        cluster.reset_node_state_if_update(&id, words, end, end);
+                    })
+                    .await;
+                    poisoned = Some(id);
+                }
+                (Some(old), Some(new)) if new.generation_id > old.generation_id => return,
+                _ => {}
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    };
+    timeout(PATIENCE, poison).await.expect("it comes back as a new generation");
+    liar.shutdown().await.expect("ended");
+    let mut b = Proxy::start("b", free().await, &[first]).await;
+    a.until("a knows b", knows("b")).await;
+    b.until("b knows a", knows("a")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
