@@ -429,6 +429,8 @@ pub struct UpstreamSettings {
     pub cost_from: Option<ReportedCost>,
     /// Whether clients see the instances' load reports.
     pub pass_load_report: bool,
+    /// How often instances shall say their utilisation beside all answers (ORCA out of band); `None`: they are not asked.
+    pub load_stream: Option<Duration>,
 }
 
 /// A cost that instances report with their answers.

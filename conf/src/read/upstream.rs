@@ -105,6 +105,7 @@ pub(super) fn upstream(section: &Section<'_>) -> UpstreamSettings {
         idle_timeout: duration("idle_timeout").unwrap_or(60 * SECOND),
         cost_from: cost_from(section),
         pass_load_report: section.item("pass_load_report").and_then(|item| item.flag()).unwrap_or(false),
+        load_stream: section.item("load_stream").and_then(|item| item.duration(100 * MS..=5 * SECOND)),
     };
     section.close();
     settings

@@ -6,6 +6,7 @@
 pub mod ask;
 mod ledger;
 pub mod load;
+pub mod load_stream;
 pub mod ports;
 pub mod probe;
 pub mod process;

@@ -32,6 +32,8 @@ pub struct ProbeTarget {
     pub health: HealthSettings,
     /// TLS and HTTP/2, as the proxy itself speaks to it.
     pub speech: Speech,
+    /// How often it shall say its load, see [`crate::load_stream`].
+    pub load_stream: Option<Duration>,
 }
 
 /// Checks the current targets until their sender or the receiver of results is gone. A new target is checked at once.
@@ -140,6 +142,7 @@ mod tests {
                 healthy_after: 1,
             },
             speech: Speech::default(),
+            load_stream: None,
         }
     }
 

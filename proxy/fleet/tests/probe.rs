@@ -27,7 +27,7 @@ fn target(id: u32, address: String, path: Option<&str>) -> ProbeTarget {
         unhealthy_after: 2,
         healthy_after: 2,
     };
-    ProbeTarget { instance: InstanceId(id), address, health, speech: Speech::default() }
+    ProbeTarget { instance: InstanceId(id), address, health, speech: Speech::default(), load_stream: None }
 }
 
 /// Answers every request with this head; `None`: accepts and says nothing.

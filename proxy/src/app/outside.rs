@@ -13,9 +13,9 @@ use foretide_advice::{Advice, AdviceParts, agent, leases};
 use foretide_conf::settings::Settings;
 use foretide_control::io::Input;
 use foretide_control::report::StatusReport;
-use foretide_fleet::load;
 use foretide_fleet::probe::{self, ProbeTarget};
 use foretide_fleet::process::ProcessFleet;
+use foretide_fleet::{load, load_stream};
 use foretide_gossip::Gossip;
 use foretide_predictor::cost::model::CostModel;
 use foretide_routing::live::question::Question;
@@ -91,6 +91,12 @@ impl Outside {
         let fleet = tokio::spawn(manage(fleet, parts.fleet_queue, ended.clone()));
         tokio::spawn(forward(fleet_events, parts.commands.clone(), Input::Fleet));
         let (verdicts, probe_results) = mpsc::channel(QUEUE);
+        let (said, loads) = mpsc::channel(QUEUE);
+        tokio::spawn(load_stream::run(parts.probes.clone(), said));
+        tokio::spawn(forward(loads, parts.commands.clone(), |(instance, utilisation)| Input::Said {
+            instance,
+            utilisation,
+        }));
         tokio::spawn(probe::run(parts.probes, verdicts));
         let clock = parts.clock;
         tokio::spawn(load::run(parts.questions, move || clock.now()));

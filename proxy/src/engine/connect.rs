@@ -94,6 +94,7 @@ mod tests {
             idle_timeout: Duration::from_secs(60),
             cost_from: None,
             pass_load_report: false,
+            load_stream: None,
         }
     }
 

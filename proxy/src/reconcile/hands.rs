@@ -92,7 +92,8 @@ impl Hands {
                 pool.instances.iter().filter(|instance| is_checked(instance.state)).filter_map(|instance| {
                     let address = instance.address.clone()?;
                     let (health, speech) = (settings.health.clone(), Speech::of(&settings.upstream));
-                    Some(ProbeTarget { instance: instance.id, address, health, speech })
+                    let load_stream = settings.upstream.load_stream;
+                    Some(ProbeTarget { instance: instance.id, address, health, speech, load_stream })
                 })
             },
         );

@@ -291,6 +291,7 @@ fn pool(name: &str) -> PoolSettings {
             idle_timeout: long,
             cost_from: None,
             pass_load_report: false,
+            load_stream: None,
         },
         objective: long,
     }

@@ -26,7 +26,7 @@ use foretide_predictor::hash;
 use foretide_predictor::id::{InstanceId, PoolId, RouteId};
 use foretide_predictor::time::Timestamp;
 use foretide_routing::extract::CompiledRoutes;
-use foretide_routing::observe::{Observation, Outcome, Refusal};
+use foretide_routing::observe::{Observation, Outcome, Refusal, Utilisation};
 use foretide_routing::settings::RoutingSettings;
 use foretide_routing::table::RoutingTable;
 use foretide_steering::score::Form;
@@ -121,6 +121,7 @@ impl Controller {
             Input::Observed(seen) => self.observed(seen),
             Input::Refused(refusal) => self.refused(*refusal),
             Input::Probed { instance, healthy } => self.probed(instance, healthy),
+            Input::Said { instance, utilisation } => self.said(instance, utilisation),
             Input::Fleet(event) => self.fleet(event),
             Input::Heard(heard) => self.hearsay.hear(*heard, self.now),
             Input::Forecast { of, result } => self.fitted(&of, result),
@@ -317,6 +318,13 @@ impl Controller {
         let Some(pool) = pool else { return };
         pool.turned_away(refusal.work_us);
         self.out.log.refused(RefusedEntry { refusal, route, pool: Arc::clone(&pool.name) });
+    }
+
+    fn said(&mut self, id: InstanceId, utilisation: Utilisation) {
+        let now = self.now;
+        if let Some(instance) = self.pool_of(id).and_then(|pool| pool.instances.get_mut(&id)) {
+            instance.reported(utilisation, now);
+        }
     }
 
     fn probed(&mut self, id: InstanceId, healthy: bool) {

@@ -10,7 +10,7 @@ use foretide_predictor::forecast::fit::{Forecast, ForecastSettings};
 use foretide_predictor::forecast::series::Series;
 use foretide_predictor::id::{InstanceId, PoolId};
 use foretide_predictor::time::Timestamp;
-use foretide_routing::observe::{Observation, Refusal};
+use foretide_routing::observe::{Observation, Refusal, Utilisation};
 use foretide_routing::settings::{ProcessManager, RoutingSettings};
 use foretide_routing::table::RoutingTable;
 use std::sync::Arc;
@@ -29,6 +29,13 @@ pub enum Input {
         instance: InstanceId,
         /// Whether it passed.
         healthy: bool,
+    },
+    /// An instance said how much of itself is in use, beside any answer.
+    Said {
+        /// Who.
+        instance: InstanceId,
+        /// What it said.
+        utilisation: Utilisation,
     },
     /// News from an instance manager.
     Fleet(FleetEvent),

@@ -34,7 +34,11 @@ enum Value<'a> {
 pub(crate) fn read(encoded: &[u8], found: &mut Found<'_>) -> Option<()> {
     let mut buffer = [0u8; BUFFER];
     let length = CODEC.decode_slice(encoded, &mut buffer).ok()?;
-    let mut rest = &buffer[..length];
+    message(&buffer[..length], found)
+}
+
+/// The same of the message itself.
+pub(crate) fn message(mut rest: &[u8], found: &mut Found<'_>) -> Option<()> {
     while !rest.is_empty() {
         match next(&mut rest)? {
             (1, Value::Double(number)) => found.field(Field::Cpu, number),

@@ -56,6 +56,13 @@ pub fn read_binary(value: &[u8], cost: Option<&ReportedCost>) -> Option<Reported
     Some(found.reported)
 }
 
+/// A message as it is, of a stream of them; as [`read`].
+pub fn read_message(message: &[u8]) -> Option<Reported> {
+    let mut found = Found::new(None);
+    binary::message(message, &mut found)?;
+    Some(found.reported)
+}
+
 fn bounded(value: &[u8]) -> Option<&str> {
     if value.len() > LONGEST { None } else { std::str::from_utf8(value).ok().map(str::trim) }
 }

@@ -2,6 +2,7 @@
 use crate::world::{World, settings};
 use foretide_control::io::Input;
 use foretide_predictor::id::InstanceId;
+use foretide_routing::observe::Utilisation;
 use foretide_routing::settings::{Policy, RoutingSettings, SuccessRateSettings};
 use foretide_routing::table::InstanceState;
 use std::time::Duration;
@@ -27,6 +28,21 @@ fn probe(world: &mut World, id: u32, verdicts: &[bool]) {
 #[test]
 fn endpoints_serve_from_the_first_table_on() {
     assert_eq!(World::new(endpoints(3)).serving().len(), 3);
+}
+
+#[test]
+fn what_an_instance_says_of_itself_is_its_load_for_a_while() {
+    let mut world = World::new(endpoints(2));
+    let utilisation = Utilisation { cpu: Some(0.75), ..Utilisation::default() };
+    world.tell(Input::Said { instance: InstanceId(2), utilisation });
+    world.tell(Input::Said { instance: InstanceId(99), utilisation });
+    let said = |world: &World| {
+        let pool = world.controller.report(world.now).pools.remove(0);
+        pool.instances.iter().map(|instance| instance.utilisation).collect::<Vec<_>>()
+    };
+    assert_eq!(said(&world), [None, Some(utilisation)]);
+    world.run_until(world.now.as_us() / 1_000 + 11_000);
+    assert_eq!(said(&world), [None, None], "ten seconds later it says nothing");
 }
 
 #[test]

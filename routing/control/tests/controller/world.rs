@@ -117,6 +117,7 @@ pub(crate) fn pool(name: &str) -> PoolSettings {
             idle_timeout: Duration::from_secs(1),
             cost_from: None,
             pass_load_report: false,
+            load_stream: None,
         },
         objective: Duration::from_millis(500),
     }
