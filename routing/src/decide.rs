@@ -58,6 +58,8 @@ pub enum Reason {
     Policy,
     /// A second or later try.
     Retry,
+    /// The first instance has not answered for long: another one beside it ([`crate::hedge`]).
+    Hedged,
     /// An instance that nobody has heard of for a while was asked, to see whether what is known of it still holds.
     Explored,
     /// Too few healthy instances: all are used.

@@ -9,6 +9,7 @@ pub mod decide;
 pub mod extract;
 pub mod foresee;
 pub mod gates;
+pub mod hedge;
 pub mod lease;
 pub mod live;
 pub mod observe;

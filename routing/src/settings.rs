@@ -195,6 +195,8 @@ pub struct PoolSettings {
     pub ejection: EjectionSettings,
     /// Retries.
     pub retry: RetrySettings,
+    /// A second instance for light requests that wait for too long; `None`: never.
+    pub hedge: Option<HedgeSettings>,
     /// How to talk to instances.
     pub upstream: UpstreamSettings,
     /// A request that took longer is over its objective.
@@ -408,6 +410,24 @@ pub struct RetrySettings {
     pub budget_ratio: f64,
     /// Retries a second that are always allowed.
     pub budget_floor_per_s: f64,
+}
+
+/// When to send a light request to a second instance as well, see [`crate::hedge`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HedgeSettings {
+    /// How long to wait for the first one.
+    pub after: HedgeAfter,
+    /// Hedges per request that might be hedged over the last ten seconds, 0 to 1.
+    pub budget: f64,
+}
+
+/// How long to wait before a hedge.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum HedgeAfter {
+    /// As long as this share of first instances take at most, 0.5 to 0.999.
+    Quantile(f64),
+    /// So long.
+    Fixed(Duration),
 }
 
 /// How to talk to instances.

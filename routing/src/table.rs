@@ -1,6 +1,7 @@
 //! The routing table: immutable, one per generation (contract; body to come, the types stand).
 use crate::extract::CompiledRoutes;
 use crate::gates::Gates;
+use crate::hedge::Hedging;
 use crate::live::LiveLoad;
 use crate::live::others::PoolSight;
 use crate::retry::RetryBudget;
@@ -60,6 +61,8 @@ pub struct PoolTable {
     pub narrowing: Narrowing,
     /// Shared by all generations.
     pub retry_budget: Arc<RetryBudget>,
+    /// What light requests are hedged by, shared by all generations; `None`: they are not.
+    pub hedging: Option<Arc<Hedging>>,
     /// What is known of others' requests, shared by all generations; `None`: not asked for.
     pub sight: Option<Arc<PoolSight>>,
     /// True when too few are healthy and all are used.

@@ -9,6 +9,7 @@ use crate::settings::Settings;
 mod choice;
 mod endpoint;
 mod gossip;
+mod hedge;
 mod learning;
 pub(crate) mod pool;
 mod route;

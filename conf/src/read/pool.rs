@@ -9,7 +9,7 @@ use foretide_routing::settings::{
 use foretide_steering::admission::MARGIN;
 use foretide_steering::score::Form;
 
-use super::{choice, endpoint, sight, upstream};
+use super::{choice, endpoint, hedge, sight, upstream};
 use crate::document::{Says, Section};
 use crate::finding::names_a_secret;
 use crate::item::Item;
@@ -79,6 +79,7 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
         );
     }
     let duration = |key, range| section.item(key).and_then(|item: Item<'_>| item.duration(range));
+    let hedge_section = section.section("hedge");
     let settings = PoolSettings {
         name: name.to_owned(),
         policy,
@@ -101,6 +102,7 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
         health: upstream::health(&section.section("health")),
         ejection: upstream::ejection(&section.section("ejection")),
         retry: upstream::retry(&section.section("retry")),
+        hedge: hedge::hedge(&hedge_section),
         upstream: upstream::upstream(&section.section("upstream")),
     };
     if let (Some(most), Some(_)) = (settings.choice.max_requests, settings.queue)
@@ -115,6 +117,7 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
             .help("lower `concurrency` or remove `limits.max_requests`"),
         );
     }
+    hedge::check(&hedge_section, &settings);
     section.close();
     settings
 }

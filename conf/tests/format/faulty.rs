@@ -36,6 +36,31 @@ fn syntax_errors_have_a_place_and_advice() {
 }
 
 #[test]
+fn hedging_says_what_it_does_not_go_with() {
+    let said = |more: &str| {
+        let all = findings(&format!("{BARE}{more}"));
+        all.iter().map(|one| (one.severity, one.key.clone())).collect::<Vec<_>>()
+    };
+    let hedge = "[pools.a.hedge]\n";
+    assert_eq!(said(hedge), []);
+    assert_eq!(said(&format!("{hedge}after = \"p99.9\"\nbudget = 0.1\n")), []);
+    assert_eq!(said(&format!("{hedge}after = \"20ms\"\n")), []);
+    let after = |text: &str| said(&format!("{hedge}after = {text}\n"));
+    for wrong in ["\"p100\"", "\"p20\"", "\"pNaN\"", "\"soon\"", "95", "\"2h\""] {
+        assert_eq!(after(wrong), [(Severity::Error, "pools.a.hedge.after".to_owned())], "{wrong}");
+    }
+    let whole = |severity| vec![(severity, "pools.a.hedge".to_owned())];
+    assert_eq!(said(&format!("{hedge}[pools.a.queue]\n")), whole(Severity::Error));
+    assert_eq!(said(&format!("{hedge}[pools.a.affinity]\ncookie = \"at\"\n")), whole(Severity::Error));
+    assert_eq!(said(&format!("{hedge}[pools.a.upstream]\nhttp2 = true\n")), whole(Severity::Error));
+    assert_eq!(said(&format!("{hedge}[pools.a.retry]\nattempts = 1\n")), whole(Severity::Warning));
+    assert_eq!(
+        said(&format!("{hedge}budget = 0.6\n")),
+        [(Severity::Error, "pools.a.hedge.budget".to_owned())]
+    );
+}
+
+#[test]
 fn a_duplicate_key_does_not_hide_other_findings() {
     let all = findings(&format!("{BARE}endpoints = [\"10.0.0.2:80\"]\nconcurency = 2\n"));
     assert_eq!(all.len(), 2, "{all:?}");

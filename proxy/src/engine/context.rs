@@ -5,6 +5,7 @@
 //! those whose time ran out in the middle of a response, and of those that a drain could not wait for.
 
 pub(super) mod entering;
+pub(super) mod hedging;
 mod sight;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use foretide_predictor::cost::estimator::CostPrediction;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::claim::Claim;
-use foretide_routing::decide::{Attempt, Decision, decide, predict};
+use foretide_routing::decide::{Attempt, Decision, Reason, decide, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::live::shown::Guest;
 use foretide_routing::live::{Attained, Ticket};
@@ -70,6 +71,8 @@ pub(super) struct Routed {
     prediction: CostPrediction,
     metrics: Arc<RouteMetrics>,
     current: Option<Try>,
+    /// The first of two tries at the same time, while both may win.
+    rival: Option<Try>,
     last: Option<LineTry>,
     /// What it may expect.
     claim: Claim,
@@ -225,6 +228,7 @@ impl RequestContext {
             prediction,
             metrics,
             current: None,
+            rival: None,
             last: None,
             claim,
             admitted: None,
@@ -257,11 +261,17 @@ impl RequestContext {
             pool.retry_budget.deposit(now);
         }
         let draw = self.shared.chance.draw();
-        let (decision, ticket) = self.tried.with(|tried| {
+        let (mut decision, ticket) = self.tried.with(|tried| {
             let attempt = Attempt { tried, id: draw.id, chance: draw.bits, wish: routed.wish, now };
             decide(&routed.table, pool, &routed.facts, &routed.prediction, attempt)
         })?;
         let address = pool.instances.get(decision.index)?.address.clone();
+        if let Some(rival) = &routed.rival {
+            if rival.decision.instance == decision.instance {
+                return None;
+            }
+            decision.reason = Reason::Hedged;
+        }
         self.shared.metrics.decided(decision.reason);
         self.tries += 1;
         routed.current = Some(Try {
@@ -393,9 +403,29 @@ impl RequestContext {
 
     /// Ends the current try as of the last look at the clock and tells the controller. `retried`: another one follows.
     pub(super) fn conclude(&mut self, outcome: Outcome, retried: bool) {
-        let now = self.latest.stamp;
         let Some(routed) = self.routed.as_mut() else { return };
-        let Some(mut current) = routed.current.take() else { return };
+        if let Some(rival) = routed.rival.take() {
+            self.close(rival, Outcome::ClientGone, true);
+        }
+        let Some(current) = self.routed.as_mut().and_then(|routed| routed.current.take()) else { return };
+        let (instance, status) = (current.decision.instance, current.status);
+        let (outcome, at) = self.close(current, outcome, retried);
+        if retried {
+            self.tried.add(instance);
+            self.shared.stats.retried();
+            self.shared.metrics.retried();
+        } else {
+            self.leave();
+            if outcome == Outcome::Ok && status != 101 {
+                self.tell_door(at);
+            }
+        }
+    }
+
+    /// Ends a try; how it ended, and when its instance was done with it.
+    fn close(&mut self, mut current: Try, outcome: Outcome, retried: bool) -> (Outcome, Timestamp) {
+        let now = self.latest.stamp;
+        let Some(routed) = self.routed.as_mut() else { return (outcome, now) };
         let by_status = if current.status >= 500 { Outcome::ProducerError } else { Outcome::Ok };
         // A client that leaves after the instance is done takes nothing away from the instance.
         let outcome =
@@ -449,16 +479,7 @@ impl RequestContext {
             upstream_us,
             attained_us: measured_us,
         });
-        if retried {
-            self.tried.add(current.decision.instance);
-            self.shared.stats.retried();
-            self.shared.metrics.retried();
-        } else {
-            self.leave();
-            if outcome == Outcome::Ok && current.status != 101 {
-                self.tell_door(done.at);
-            }
-        }
+        (outcome, done.at)
     }
 
     /// What the instance's answer makes of a try that went through.

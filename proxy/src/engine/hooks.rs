@@ -24,7 +24,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::engine::access_line::Flag;
 use crate::engine::context::entering::WaitEnd;
-use crate::engine::context::{CLIENT_GONE, End, RequestContext};
+use crate::engine::context::{CLIENT_GONE, Chosen, End, RequestContext};
 use crate::engine::head::Head;
 use crate::engine::outcome::{is_upstream_timeout, judge};
 use crate::engine::respond::{respond, respond_later};
@@ -41,7 +41,7 @@ const BACKSTOP: Duration = Duration::from_secs(2);
 
 /// This proxy, as Pingora sees it.
 pub(super) struct Hooks {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Hooks {
@@ -64,6 +64,17 @@ impl Hooks {
             session.set_keepalive(Some(idle.as_secs().max(1)));
         }
         settings.server.share_sight
+    }
+
+    /// How to reach the chosen one.
+    pub(super) async fn peer(&self, ctx: &RequestContext, chosen: &Chosen) -> Result<Box<HttpPeer>> {
+        let address = self.shared.resolver.resolve(&chosen.address).await.map_err(Error::into_up)?;
+        let Some(upstream) = ctx.upstream() else {
+            return Error::e_explain(ErrorType::InternalError, "a choice without a pool");
+        };
+        let authorities = upstream.tls_ca.as_deref().map(|path| self.shared.authorities.of(path)).transpose();
+        let authorities = authorities.map_err(|why| Error::explain(ErrorType::InvalidCert, why).into_up())?;
+        Ok(connect::peer(address, upstream, authorities, chosen.left))
     }
 }
 
@@ -121,11 +132,15 @@ impl ProxyHttp for Hooks {
         if shared_sight {
             ctx.show(session);
         }
-        let refused = wait_for_slot(session, ctx).await?;
-        if let Some(status) = refused {
+        if let Some(status) = wait_for_slot(session, ctx).await? {
             respond(session, status, &ctx.request_id).await?;
+            return Ok(true);
         }
-        Ok(refused.is_some())
+        if ctx.may_hedge(session.req_header().method.as_str()) {
+            // Boxed: the few that may be hedged shall not make the task of every connection larger.
+            return Box::pin(self.hedge(session, ctx)).await;
+        }
+        Ok(false)
     }
 
     async fn upstream_peer(
@@ -140,13 +155,7 @@ impl ProxyHttp for Hooks {
             ctx.flag = wish::refusal(ctx.pool()).unwrap_or(Flag::NoInstance);
             return Error::e_explain(ErrorType::HTTPStatus(503), "no instance");
         };
-        let address = self.shared.resolver.resolve(&chosen.address).await.map_err(Error::into_up)?;
-        let Some(upstream) = ctx.upstream() else {
-            return Error::e_explain(ErrorType::InternalError, "a choice without a pool");
-        };
-        let authorities = upstream.tls_ca.as_deref().map(|path| self.shared.authorities.of(path)).transpose();
-        let authorities = authorities.map_err(|why| Error::explain(ErrorType::InvalidCert, why).into_up())?;
-        Ok(connect::peer(address, upstream, authorities, chosen.left))
+        self.peer(ctx, &chosen).await
     }
 
     async fn connected_to_upstream(
@@ -362,18 +371,25 @@ async fn wait_for_slot(session: &mut Session, ctx: &mut RequestContext) -> Resul
     let waited = timeout_at(patience.until, async {
         tokio::select! {
             pass = wait.pass() => Ok(pass.ok_or(WaitEnd::Deadline)),
-            gone = session.as_mut().read_body_or_idle(true), if all_here => match gone {
-                Ok(_) => Error::e_explain(ErrorType::ConnectionClosed, "the client went away while it waited"),
-                Err(error) => Err(error),
-            },
+            gone = client_gone(session), if all_here => Err(gone),
         }
     });
-    match waited.await.unwrap_or(Ok(Err(patience.end))).map_err(Error::into_down)? {
+    match waited.await.unwrap_or(Ok(Err(patience.end)))? {
         Ok(pass) => {
             ctx.admit(pass);
             Ok(None)
         }
         Err(end) => Ok(Some(ctx.let_go(&wait, end))),
+    }
+}
+
+/// Waits until the client goes away, once all of its request is here.
+pub(super) async fn client_gone(session: &mut Session) -> Box<Error> {
+    match session.as_mut().read_body_or_idle(true).await {
+        Ok(_) => {
+            Error::explain(ErrorType::ConnectionClosed, "the client went away while it waited").into_down()
+        }
+        Err(error) => error.into_down(),
     }
 }
 

@@ -27,6 +27,7 @@ const PREDICTION_DURATION: &str = "foretide_prediction_duration_seconds";
 const FALLBACKS: &str = "foretide_tier_fallbacks_total";
 const RETRIES: &str = "foretide_retries_total";
 const REPORTS: &str = "foretide_load_reports_total";
+const HEDGES: &str = "foretide_hedges_total";
 const LOG_DROPPED: &str = "foretide_access_log_dropped_total";
 
 /// Label of a request that no route took.
@@ -57,6 +58,11 @@ pub(super) fn describe() {
         REPORTS,
         "Load reports of instances: read, broken, or (where the pool's costs are reported) answers without a cost"
     );
+    describe_counter!(
+        HEDGES,
+        "Light requests that waited for long: sent to a second instance that answered first (won) or did not (lost), or \
+         not sent to one, for want of budget, time or instances (denied)"
+    );
     describe_counter!(LOG_DROPPED, "Access log lines dropped because the writer could not keep up");
 }
 
@@ -81,6 +87,7 @@ pub(super) struct RouteMetrics {
     pub(super) cost_actual: Histogram,
     reports: [OnceLock<Counter>; REPORT_RESULTS.len()],
     sight_age: OnceLock<Histogram>,
+    hedges: [OnceLock<Counter>; HEDGE_RESULTS.len()],
 }
 
 /// What became of an instance's load report.
@@ -93,6 +100,17 @@ pub(super) enum Report {
 
 /// In the order of [`Report`].
 const REPORT_RESULTS: [&str; 3] = ["read", "broken", "without_cost"];
+
+/// What became of a hedge.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Hedge {
+    Won,
+    Lost,
+    Denied,
+}
+
+/// In the order of [`Hedge`].
+const HEDGE_RESULTS: [&str; 3] = ["won", "lost", "denied"];
 
 struct Global {
     prediction_duration: Histogram,
@@ -178,6 +196,7 @@ impl RouteMetrics {
             codes: [const { OnceLock::new() }; CODES.len()],
             reports: [const { OnceLock::new() }; REPORT_RESULTS.len()],
             sight_age: OnceLock::new(),
+            hedges: [const { OnceLock::new() }; HEDGE_RESULTS.len()],
             route,
             pool,
         }
@@ -201,6 +220,14 @@ impl RouteMetrics {
         let (pool, result) = (self.pool.clone(), REPORT_RESULTS[report as usize]);
         self.reports[report as usize]
             .get_or_init(|| counter!(REPORTS, "pool" => pool, "result" => result))
+            .increment(1);
+    }
+
+    /// Counts a hedge.
+    pub(super) fn hedged(&self, result: Hedge) {
+        let (pool, name) = (self.pool.clone(), HEDGE_RESULTS[result as usize]);
+        self.hedges[result as usize]
+            .get_or_init(|| counter!(HEDGES, "pool" => pool, "result" => name))
             .increment(1);
     }
 

@@ -27,6 +27,7 @@ mod context;
 mod gate;
 mod head;
 mod headers;
+mod hedge;
 mod hooks;
 mod listen;
 mod metrics;

@@ -17,6 +17,7 @@ use crate::engine::admission::Doors;
 use crate::engine::authorities::Authorities;
 use crate::engine::chance::Chance;
 use crate::engine::connect::Resolver;
+use crate::engine::hedge::Racers;
 use crate::engine::metrics::Metrics;
 use crate::engine::stats::EngineStats;
 use crate::engine::waiting::Rooms;
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) chance: Chance,
     pub(super) metrics: Metrics,
     pub(super) resolver: Resolver,
+    pub(super) racers: Racers,
     pub(super) authorities: Authorities,
     pub(super) doors: Doors,
     pub(super) rooms: Rooms,
@@ -65,6 +67,7 @@ impl Shared {
             chance: Chance::new(),
             metrics: Metrics::default(),
             resolver: Resolver::default(),
+            racers: Racers::default(),
             authorities: Authorities::default(),
             doors: Doors::default(),
             rooms: Rooms::new(clock),

@@ -43,6 +43,11 @@ impl Drop for Instance {
 ///   beyond it is a lie
 /// - `/api/stall` sends a head and one chunk and then nothing more
 pub(crate) async fn start() -> Instance {
+    slow(Duration::ZERO).await
+}
+
+/// The same, but each answer comes so much later.
+pub(crate) async fn slow(by: Duration) -> Instance {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let task = tokio::spawn(async move {
@@ -50,7 +55,11 @@ pub(crate) async fn start() -> Instance {
         while let Ok((stream, _)) = listener.accept().await {
             connections.spawn(async move {
                 let serving = auto::Builder::new(TokioExecutor::new());
-                let _ = serving.serve_connection(TokioIo::new(stream), service()).await;
+                let late = service_fn(move |request| async move {
+                    tokio::time::sleep(by).await;
+                    answer(request).await
+                });
+                let _ = serving.serve_connection(TokioIo::new(stream), late).await;
             });
         }
     });

@@ -5,6 +5,7 @@ mod client;
 mod drain;
 mod failures;
 mod forwarding;
+mod hedge;
 mod instance;
 mod limits;
 mod load_reports;

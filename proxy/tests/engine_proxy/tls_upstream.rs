@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use foretide_routing::settings::{HedgeAfter, HedgeSettings};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
@@ -12,9 +14,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::client::{get, http1};
-use crate::instance;
 use crate::tls::Authority;
-use crate::world::World;
+use crate::world::{World, route};
+use crate::{hedge, instance};
 
 /// An instance that talks TLS with a certificate for `name`, HTTP/1.1 or HTTP/2.
 async fn tls_instance(authority: &Authority, name: &str) -> SocketAddr {
@@ -44,13 +46,33 @@ async fn tls_instance(authority: &Authority, name: &str) -> SocketAddr {
     address
 }
 
-fn world(instance: SocketAddr, ca: &Path, http2: bool) -> World {
-    World::with(&[instance], |settings| {
+fn world(instances: &[SocketAddr], ca: &Path, http2: bool) -> World {
+    World::with(instances, |settings| {
         let upstream = &mut settings.routing.pools[0].upstream;
         upstream.tls_server_name = Some("api.internal".into());
         upstream.tls_ca = Some(ca.to_owned());
         upstream.http2 = http2;
+        if !http2 {
+            let after = HedgeAfter::Fixed(Duration::from_secs(60));
+            settings.routing.pools[0].hedge = Some(HedgeSettings { after, budget: 1.0 });
+            settings.routing.routes.push(route("heavy", "/heavy", "main"));
+        }
     })
+}
+
+#[tokio::test]
+async fn requests_that_may_be_hedged_trust_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let ca = authority.write_to(directory.path());
+    for (by, status) in [(&authority, 200), (&stranger, 502)] {
+        let instances = [tls_instance(by, "api.internal").await, tls_instance(by, "api.internal").await];
+        let world = world(&instances, &ca, false);
+        hedge::teach(&world).await;
+        for _ in 0..3 {
+            assert_eq!(get(&http1(), &world.url("/api/head")).await.status(), status);
+        }
+    }
 }
 
 #[tokio::test]
@@ -60,7 +82,7 @@ async fn both_protocols_are_spoken_to_instances_that_the_pools_authority_vouches
     let ca = authority.write_to(directory.path());
     let instance = tls_instance(&authority, "api.internal").await;
     for (http2, version) in [(false, "HTTP/1.1"), (true, "HTTP/2.0")] {
-        let world = world(instance, &ca, http2);
+        let world = world(&[instance], &ca, http2);
         let answer = get(&http1(), &world.url("/api/head")).await;
         assert_eq!(answer.status(), 200);
         assert!(answer.body().starts_with(version), "{}", answer.body());
@@ -75,7 +97,7 @@ async fn an_instance_with_another_name_or_another_authority_is_not_spoken_to() {
     for instance in
         [tls_instance(&authority, "other.internal").await, tls_instance(&stranger, "api.internal").await]
     {
-        let world = world(instance, &ca, false);
+        let world = world(&[instance], &ca, false);
         assert_eq!(get(&http1(), &world.url("/api/head")).await.status(), 502);
     }
 }

@@ -21,6 +21,7 @@ use foretide_predictor::peers::PeerTable;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::extract::CompiledRoutes;
 use foretide_routing::gates::Gates;
+use foretide_routing::hedge::Hedging;
 use foretide_routing::live::LiveLoad;
 use foretide_routing::live::others::PoolSight;
 use foretide_routing::live::question::Question;
@@ -226,7 +227,7 @@ fn settings() -> Settings {
     }
 }
 
-fn route(name: &str, prefix: &str, pool: &str) -> RouteSettings {
+pub(crate) fn route(name: &str, prefix: &str, pool: &str) -> RouteSettings {
     RouteSettings {
         name: name.to_owned(),
         matches: RouteMatch { path_prefix: Some(prefix.to_owned()), ..RouteMatch::default() },
@@ -265,6 +266,7 @@ fn pool(name: &str) -> PoolSettings {
         queue: None,
         admission: None,
         sight: None,
+        hedge: None,
         slow_start: Duration::ZERO,
         health: HealthSettings {
             path: None,
@@ -360,6 +362,7 @@ fn pool_table(at: usize, settings: &PoolSettings, instances: Vec<InstanceEntry>)
         selector: Selector::new(settings, Form::default(), &instances, TierWeights::START, None),
         instances,
         retry_budget: Arc::new(RetryBudget::new(settings.retry)),
+        hedging: settings.hedge.map(Hedging::new).map(Arc::new),
         sight: settings.sight.as_ref().map(|sight| Arc::new(PoolSight::new(sight.max_age))),
         panic: false,
     }

@@ -183,6 +183,7 @@ fn is_fallback(reason: Reason) -> bool {
         | Reason::OnlyChoice
         | Reason::Policy
         | Reason::Retry
+        | Reason::Hedged
         | Reason::Explored
         | Reason::Affinity
         | Reason::Spilled => false,

@@ -15,6 +15,7 @@ use foretide_predictor::blend::TierWeights;
 use foretide_predictor::id::{InstanceId, PoolId};
 use foretide_predictor::peers::PeerTable;
 use foretide_predictor::time::Timestamp;
+use foretide_routing::hedge::Hedging;
 use foretide_routing::live::others::PoolSight;
 use foretide_routing::observe::Observation;
 use foretide_routing::retry::RetryBudget;
@@ -64,6 +65,7 @@ pub(crate) struct Pool {
     pub(crate) window: Window,
     pub(crate) scaler: Scaler,
     pub(crate) retry_budget: Arc<RetryBudget>,
+    pub(crate) hedging: Option<Arc<Hedging>>,
     /// What is known of others' requests, if that is asked for.
     pub(crate) sight: Option<Arc<PoolSight>>,
     /// Proxies in front of it that are known, this one included; `None`: nobody listens.
@@ -107,6 +109,7 @@ impl Pool {
             window: Window::new(learning.step),
             scaler: Scaler::default(),
             retry_budget: Arc::new(RetryBudget::new(settings.retry)),
+            hedging: settings.hedge.map(Hedging::new).map(Arc::new),
             sight: settings.sight.as_ref().map(|sight| Arc::new(PoolSight::new(sight.max_age))),
             proxies: None,
             panic: false,

@@ -75,6 +75,7 @@ fn pool_table(pool: &Pool, shared: &Shared<'_>, now: Timestamp) -> PoolTable {
         ),
         instances,
         retry_budget: Arc::clone(&pool.retry_budget),
+        hedging: pool.hedging.clone(),
         sight: pool.sight.clone(),
         panic: pool.panic,
     }

@@ -8,6 +8,7 @@ use crate::outbox::Outbox;
 use crate::pool::Pool;
 use foretide_predictor::id::PoolId;
 use foretide_predictor::time::Timestamp;
+use foretide_routing::hedge::Hedging;
 use foretide_routing::live::others::PoolSight;
 use foretide_routing::retry::RetryBudget;
 use foretide_routing::settings::choice::Endpoint;
@@ -62,6 +63,9 @@ pub(crate) fn pools(
 fn renew(pool: &mut Pool, settings: &PoolSettings, new: &RoutingSettings, now: Timestamp, out: &mut Outbox) {
     if pool.settings.retry != settings.retry {
         pool.retry_budget = Arc::new(RetryBudget::new(settings.retry));
+    }
+    if pool.settings.hedge != settings.hedge {
+        pool.hedging = settings.hedge.map(Hedging::new).map(Arc::new);
     }
     let is = |instance: &Instance, endpoint: &Endpoint| {
         !instance.managed && instance.address.as_deref() == Some(&endpoint.address)

@@ -2,7 +2,7 @@
 use crate::world::{World, pool, settings};
 use foretide_control::io::Input;
 use foretide_control::report::StatusReport;
-use foretide_routing::settings::Policy;
+use foretide_routing::settings::{HedgeAfter, HedgeSettings, Policy};
 use std::time::Duration;
 
 #[test]
@@ -44,6 +44,28 @@ fn a_new_weight_counts_at_once_and_the_instance_stays_the_same() {
     let entry = &world.table.pools[0].instances[0];
     assert_eq!((first.weight, entry.weight, entry.id), (1, 3, first.id));
     assert!(std::sync::Arc::ptr_eq(&entry.live, &first.live));
+}
+
+#[test]
+fn hedging_comes_goes_and_keeps_what_it_has_measured() {
+    let mut world = World::new(settings());
+    assert!(world.table.pools[0].hedging.is_none());
+    let hedged = |budget| {
+        let mut settings = settings();
+        let after = HedgeAfter::Quantile(0.95);
+        settings.pools[0].hedge = Some(HedgeSettings { after, budget });
+        Input::Settings(Box::new(settings))
+    };
+    world.tell(hedged(0.05));
+    let first = world.table.pools[0].hedging.clone().expect("it is on");
+    world.tell(hedged(0.05));
+    let same = world.table.pools[0].hedging.clone().expect("it still is");
+    assert!(std::sync::Arc::ptr_eq(&first, &same));
+    world.tell(hedged(0.1));
+    let other = world.table.pools[0].hedging.clone().expect("it still is");
+    assert!(!std::sync::Arc::ptr_eq(&first, &other), "another budget");
+    world.tell(Input::Settings(Box::new(settings())));
+    assert!(world.table.pools[0].hedging.is_none());
 }
 
 #[test]

@@ -91,6 +91,7 @@ pub(crate) fn pool(name: &str) -> PoolSettings {
         queue: None,
         admission: None,
         sight: None,
+        hedge: None,
         slow_start: Duration::ZERO,
         health: HealthSettings {
             path: Some("/live".to_owned()),
