@@ -6,7 +6,7 @@ use foretide_routing::settings::{HedgeAfter, HedgeSettings};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use crate::client::{get, http1};
-use crate::world::{World, eventually, route};
+use crate::world::{World, route};
 use crate::{hedge, instance};
 
 #[tokio::test]
@@ -48,30 +48,19 @@ async fn requests_are_counted_by_route_pool_and_code() {
     }
 }
 
-/// Two that the other instance answers, and one for which there is nobody left.
+/// In turn, with a budget of a half: late and denied, quick, late and saved, late and saved.
 async fn hedges_are_counted() {
     let (late, quick) = (instance::slow(Duration::from_millis(400)).await, instance::start().await);
     let world = World::with(&[late.address, quick.address], |settings| {
-        let hedge = HedgeSettings { after: HedgeAfter::Fixed(Duration::from_millis(30)), budget: 1.0 };
+        let hedge = HedgeSettings { after: HedgeAfter::Fixed(Duration::from_millis(30)), budget: 0.5 };
         settings.routing.pools[0].hedge = Some(hedge);
         settings.routing.pools[0].name = "hedged-pool".to_owned();
         settings.routing.routes[0].pool = "hedged-pool".to_owned();
-        settings.routing.pools[0].choice.max_requests = Some(1);
         settings.routing.routes.push(route("heavy", "/heavy", "hedged-pool"));
     });
     hedge::teach(&world).await;
-    let client = http1();
-    for _ in 0..2 {
-        assert_eq!(get(&client, &world.url("/api")).await.status(), 200);
-        world.at_rest().await;
+    for _ in 0..4 {
+        assert_eq!(get(&http1(), &world.url("/api")).await.status(), 200);
     }
-    let url = world.url("/heavy/sleep/1000");
-    let busy = async {
-        eventually(|| world.lives[0].in_flight().requests == 1).await;
-        get(&client, &url).await
-    };
-    let url = world.url("/api");
-    let (answer, _) = tokio::join!(get(&client, &url), busy);
-    assert_eq!(answer.status(), 200);
     world.at_rest().await;
 }
