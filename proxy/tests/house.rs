@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: [&str; 5] = ["predictor", "routing", "conf", "loadtest", "proxy"];
 /// Crates (folder, name). Dependencies run one way: each may use those before it. A room may hold several; the room of
 /// the proxy holds the offline workbench and the instance managers, which by this order know no other adapter.
-const CRATES: [(&str, &str); 15] = [
+const CRATES: [(&str, &str); 16] = [
     ("predictor", "foretide-predictor"),
     ("routing/steering", "foretide-steering"),
     ("routing/shadow", "foretide-shadow"),
@@ -20,6 +20,7 @@ const CRATES: [(&str, &str); 15] = [
     ("proxy/workbench", "foretide-workbench"),
     ("proxy/fleet", "foretide-fleet"),
     ("proxy/gossip", "foretide-gossip"),
+    ("proxy/racer", "foretide-racer"),
     ("proxy/advice", "foretide-advice"),
     ("proxy/admin", "foretide-admin"),
     ("proxy", "foretide"),

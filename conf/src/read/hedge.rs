@@ -39,28 +39,26 @@ fn after(item: &Item<'_>) -> Option<HedgeAfter> {
     percent.map(|percent| HedgeAfter::Quantile(percent / 100.0))
 }
 
-/// What the rest of the pool makes impossible or pointless.
+/// What else the pool does decides whether anything can be hedged at all.
 pub(super) fn check(section: &Section<'_>, pool: &PoolSettings) {
     if pool.hedge.is_none() {
         return;
     }
-    if pool.queue.is_some() {
-        section.error(
-            Says::new("does not go with a queue, which gives each request one slot of the pool")
-                .help("remove `hedge` or `queue`"),
-        );
-    }
-    if pool.choice.affinity.is_some() {
-        section.error(
-            Says::new("does not go with affinity: clients would move to whoever answered first")
-                .help("remove `hedge` or `affinity`"),
-        );
-    }
-    if pool.upstream.http2 {
-        section.error(
-            Says::new("hedges requests to instances that speak HTTP/1 only")
-                .help("remove `hedge` or `upstream.http2`"),
-        );
+    let reasons = [
+        (
+            pool.queue.is_some(),
+            "has no effect with a queue, which gives each request one slot of the pool",
+            "queue",
+        ),
+        (
+            pool.choice.affinity.is_some(),
+            "has no effect with affinity: clients would move to whoever answered first",
+            "affinity",
+        ),
+        (pool.upstream.http2, "has no effect: only instances that speak HTTP/1 are hedged", "upstream.http2"),
+    ];
+    for (_, says, other) in reasons.into_iter().filter(|(holds, ..)| *holds) {
+        section.warn(Says::new(says).help(format!("remove `hedge` or `{other}`")));
     }
     if pool.retry.attempts < 2 {
         section.warn(

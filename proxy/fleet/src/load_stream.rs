@@ -9,7 +9,7 @@
 //! One stream an instance, for as long as it is in service. One that breaks off is opened again after a second, then twice
 //! as long each time up to a minute; every report puts that back to a second. Who does not know the service is a stream that
 //! breaks off. Always HTTP/2, whatever the pool's requests speak: gRPC knows nothing else. Of what an instance sends at most
-//! [`LONGEST`] bytes are held; reports that nobody takes are dropped, as the next one is fresher.
+//! 4 KiB are held; reports that nobody takes are dropped, as the next one is fresher.
 //!
 //! Known weakness: costs are not in it, as no request is; they come with answers only.
 

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use foretide_conf::settings::Settings;
+use foretide_racer::Racers;
 use foretide_routing::live::question::Question;
 use foretide_routing::live::shown::Shown;
 use foretide_routing::table::RoutingTable;
@@ -12,12 +13,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Moment};
+use crate::engine::POOLED_PER_THREAD;
 use crate::engine::access_log::LogQueue;
 use crate::engine::admission::Doors;
 use crate::engine::authorities::Authorities;
 use crate::engine::chance::Chance;
 use crate::engine::connect::Resolver;
-use crate::engine::hedge::Racers;
 use crate::engine::metrics::Metrics;
 use crate::engine::stats::EngineStats;
 use crate::engine::waiting::Rooms;
@@ -67,7 +68,7 @@ impl Shared {
             chance: Chance::new(),
             metrics: Metrics::default(),
             resolver: Resolver::default(),
-            racers: Racers::default(),
+            racers: Racers::new(POOLED_PER_THREAD),
             authorities: Authorities::default(),
             doors: Doors::default(),
             rooms: Rooms::new(clock),
