@@ -11,7 +11,7 @@
 //! `leastconn`, also with queues in the proxy (`maxconn` as many as workers); nginx `least_conn`; Envoy `LEAST_REQUEST`.
 //! Foretide runs with and without its queue; it knows the number of workers, and must find out costs,
 //! speeds, and that these are worker pools, by itself while it is warmed up. Only it learns: the others are warmed up for
-//! two seconds. With everybody installed a run takes three and a half minutes.
+//! two seconds. With everybody installed a run takes four minutes and some seconds.
 //!
 //! Who is not installed is left out and said. Environment: `FORETIDE_BIN`, `HAPROXY_BIN`, `NGINX_BIN`, `ENVOY_BIN` (found
 //! on the `PATH` if not set), `ROUNDS` (2), `SECONDS` a window (10), `WARM_UP` seconds (15), `LOAD` (0.8), `SEED` (1).
