@@ -222,11 +222,6 @@ impl PoolSight {
         Some(seen.ahead(live).requests)
     }
 
-    /// Requests that the others have on the average instance; `None`: the pool is silent.
-    pub fn mean_requests(&self, now: Timestamp) -> Option<f32> {
-        Some(self.seen(Newcomer::of(1.0), now)?.mean.requests)
-    }
-
     /// Speed residual that an instance said within the life of an entry, as it is: not centred over the pool.
     pub fn residual(&self, live: &LiveLoad, now: Timestamp) -> Option<f32> {
         let fresh = live.sight_age(now)?.as_micros() as u64 <= self.lifetime_us.load(Relaxed);

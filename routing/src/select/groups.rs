@@ -77,27 +77,20 @@ pub(crate) struct Path<'a> {
 }
 
 /// What a group is made from.
-struct Maker<'a> {
-    settings: &'a PoolSettings,
-    form: Form,
-    instances: &'a [InstanceEntry],
-    known: &'a [Known],
-    weights: TierWeights,
-    previous: Option<&'a Groups>,
+pub(super) struct Maker<'a> {
+    pub(super) settings: &'a PoolSettings,
+    pub(super) form: Form,
+    pub(super) instances: &'a [InstanceEntry],
+    /// All instances of the pool, usable or not.
+    pub(super) known: &'a [Known],
+    pub(super) weights: TierWeights,
+    pub(super) previous: Option<&'a Groups>,
 }
 
 impl Groups {
-    /// The parts that the settings ask for; `None`: none. `known`: all instances of the pool, usable or not.
-    pub(crate) fn new(
-        settings: &PoolSettings,
-        form: Form,
-        instances: &[InstanceEntry],
-        known: &[Known],
-        weights: TierWeights,
-        previous: Option<&Self>,
-    ) -> Option<Self> {
-        let choice = &settings.choice;
-        let maker = Maker { settings, form, instances, known, weights, previous };
+    /// The parts that the settings ask for; `None`: none.
+    pub(super) fn new(maker: &Maker<'_>) -> Option<Self> {
+        let choice = &maker.settings.choice;
         let whole = choice.locality.as_ref().map(|locality| maker.zones(0, locality, |_| true));
         let subsets = choice.subset.as_ref().map(|subset| maker.subsets(subset));
         if whole.is_none() && subsets.is_none() {

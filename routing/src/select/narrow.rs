@@ -12,7 +12,7 @@
 //! [`groups`]: crate::select::groups
 
 use crate::select::affinity::Tokens;
-use crate::select::groups::{Groups, Known};
+use crate::select::groups::{Groups, Known, Maker};
 use crate::settings::PoolSettings;
 use crate::table::InstanceEntry;
 use foretide_predictor::blend::TierWeights;
@@ -35,8 +35,8 @@ pub struct Narrowing {
 }
 
 impl Narrowing {
-    /// For these instances in service, which serve in this form. `known`: all that are there, usable or not. `previous`: the last generation's, whose
-    /// rings and tables are kept while their members are.
+    /// For these instances in service, which serve in this form. `known`: all that are there, usable or not. `previous`:
+    /// the last generation's, whose rings and tables are kept while their members are.
     pub fn new(
         settings: &PoolSettings,
         form: Form,
@@ -45,10 +45,8 @@ impl Narrowing {
         weights: TierWeights,
         previous: Option<&Self>,
     ) -> Self {
-        let before = previous.and_then(|narrowing| narrowing.groups.as_ref());
-        Self {
-            tokens: Tokens::new(settings, instances),
-            groups: Groups::new(settings, form, instances, known, weights, before),
-        }
+        let previous = previous.and_then(|narrowing| narrowing.groups.as_ref());
+        let maker = Maker { settings, form, instances, known, weights, previous };
+        Self { tokens: Tokens::new(settings, instances), groups: Groups::new(&maker) }
     }
 }
