@@ -253,7 +253,8 @@ impl<D> Throttle<'_, D> {
 }
 
 /// CPU time of this thread: what a container's quota counts. A machine without that clock reports 0: no throttling.
-fn thread_cpu_time() -> Duration {
+/// CPU time of the calling thread so far.
+pub(super) fn thread_cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 

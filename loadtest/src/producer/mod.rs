@@ -8,6 +8,7 @@
 //! connections, requests in flight are finished).
 
 mod emulated_core;
+pub mod pace;
 mod warehouse;
 mod work;
 
@@ -33,7 +34,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::emulated_core::{CoreHandle, Finished, Progress, Quota, Throttle};
-use self::warehouse::{ITEMS, PICTURE_SIDE, Warehouse};
+use self::warehouse::Warehouse;
 use self::work::Work;
 
 const INDEX: &str = "\
@@ -131,16 +132,7 @@ fn start_cold(
     seed: u64,
 ) -> Option<Warehouse> {
     let started = Instant::now();
-    let mut warehouse = Warehouse::open().ok()?;
-    let mut rng = warehouse::stream(seed, "items");
-    let mut done = 0;
-    while done < ITEMS {
-        done = throttle.work(|| warehouse.fill(done, &mut rng)).ok()?;
-    }
-    let mut rng = warehouse::stream(seed, "picture");
-    for y in 0..PICTURE_SIDE {
-        throttle.work(|| warehouse.paint(y, &mut rng));
-    }
+    let warehouse = Warehouse::stocked(seed, |piece| throttle.work(piece))?;
     throttle.wait(cold_start.saturating_sub(started.elapsed()));
     Some(warehouse)
 }

@@ -18,7 +18,7 @@ pub(super) const ITEMS: u32 = 40_000;
 const FEWEST_ITEMS: f64 = 500.0;
 
 /// Rows filled in one piece: about half a millisecond of CPU.
-pub(super) const FILL_STEP: u32 = 250;
+const FILL_STEP: u32 = 250;
 
 /// Side of the square picture, pixels.
 pub(super) const PICTURE_SIDE: u32 = 768;
@@ -38,8 +38,24 @@ pub(super) struct Warehouse {
 }
 
 impl Warehouse {
-    /// An empty one; fill it before use.
-    pub(super) fn open() -> rusqlite::Result<Self> {
+    /// One with all rows and the picture painted. `work` does the pieces it is given, each some half a millisecond of
+    /// CPU. `None` only if SQLite has no memory.
+    pub(super) fn stocked(seed: u64, mut work: impl FnMut(&mut dyn FnMut())) -> Option<Self> {
+        let mut warehouse = Self::open().ok()?;
+        let mut rng = stream(seed, "items");
+        let mut filled = Ok(0);
+        while let Ok(done @ 0..ITEMS) = filled {
+            work(&mut || filled = warehouse.fill(done, &mut rng));
+        }
+        filled.ok()?;
+        let mut rng = stream(seed, "picture");
+        for y in 0..PICTURE_SIDE {
+            work(&mut || warehouse.paint(y, &mut rng));
+        }
+        Some(warehouse)
+    }
+
+    fn open() -> rusqlite::Result<Self> {
         let items = Connection::open_in_memory()?;
         items.execute_batch(
             "CREATE TABLE item (id INTEGER PRIMARY KEY, grp INTEGER NOT NULL, price REAL NOT NULL,
@@ -49,7 +65,7 @@ impl Warehouse {
     }
 
     /// Writes the rows after `done`, at most [`FILL_STEP`]; returns how many there are then.
-    pub(super) fn fill(&mut self, done: u32, rng: &mut Pcg64Mcg) -> rusqlite::Result<u32> {
+    fn fill(&mut self, done: u32, rng: &mut Pcg64Mcg) -> rusqlite::Result<u32> {
         let until = ITEMS.min(done + FILL_STEP);
         let batch = self.items.transaction()?;
         {
@@ -65,7 +81,7 @@ impl Warehouse {
     }
 
     /// Paints row `y` of the picture.
-    pub(super) fn paint(&mut self, y: u32, rng: &mut Pcg64Mcg) {
+    fn paint(&mut self, y: u32, rng: &mut Pcg64Mcg) {
         for x in 0..PICTURE_SIDE {
             let noise = (rng.next_u32() & 31) as u8;
             let shade = |v: u32| (v * 220 / (2 * PICTURE_SIDE)) as u8 + noise;

@@ -6,12 +6,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use foretide_loadtest::producer::pace::Machine;
 
 use crate::cli::duration;
 use crate::cli::logs::{self, LogFormat};
 use crate::demo;
 use crate::demo::plan::DemoPlan;
 use crate::demo::report;
+
+/// Mean requests a second where the machine can carry them: the busiest hour needs all six instances.
+const USUAL_RATE_PER_S: f64 = 24.0;
 
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
@@ -28,9 +32,9 @@ pub struct Args {
     /// Print the result as one JSON object on the last line.
     #[arg(long)]
     json: bool,
-    /// Mean requests a second.
-    #[arg(long, default_value_t = 24.0)]
-    rate: f64,
+    /// Mean requests a second [default: 24, less on a machine that is too slow for them].
+    #[arg(long)]
+    rate: Option<f64>,
     /// Seed of traffic and choices.
     #[arg(long, default_value_t = 7)]
     seed: u64,
@@ -48,10 +52,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let metrics = foretide_admin::metrics::install(env!("CARGO_PKG_VERSION"))?;
     let state = StateDir::make()?;
     let port = |address: SocketAddr| if args.headless { SocketAddr::new(address.ip(), 0) } else { address };
+    println!("Measuring how fast this machine is …");
+    let machine = Machine::measured();
     let plan = DemoPlan {
         duration: args.duration,
         day: DemoPlan::day_of(args.duration),
-        rate_per_s: args.rate,
+        rate_per_s: args.rate.unwrap_or(USUAL_RATE_PER_S * machine.traffic_ratio),
+        machine,
         seed: args.seed,
         listen: port(args.listen),
         admin: port(args.admin),

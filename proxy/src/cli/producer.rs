@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use foretide_loadtest::producer::pace::speed_by_port;
 use foretide_loadtest::producer::{self, ProducerSettings};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::duration;
-use crate::demo::plan::speed_by_port;
 
 /// Arguments of `producer`.
 #[derive(Debug, clap::Args)]

@@ -7,13 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use foretide_conf::settings::Settings;
 use foretide_conf::{finding, parse, shipped};
+use foretide_loadtest::producer::pace::Machine;
 use foretide_loadtest::traffic::schedule::{Campaign, Shape, default_mix};
 use foretide_predictor::forecast::calendar::ScheduledEvent;
 use foretide_predictor::time::Timestamp;
 
-/// Shares of one core that instances get, by port: unequal, as machines are, and together less than the two cores of a
-/// small machine, so that the demo measures the proxy's choices and not the machine's limits.
-pub const SPEEDS: [f64; 6] = [0.30, 0.20, 0.28, 0.16, 0.25, 0.22];
 /// The campaign multiplies the usual rate by this.
 const CAMPAIGN_RATIO: f64 = 2.5;
 /// Swing of the day.
@@ -30,6 +28,8 @@ pub struct DemoPlan {
     pub day: Duration,
     /// Mean requests a second.
     pub rate_per_s: f64,
+    /// What instances get of this machine.
+    pub machine: Machine,
     /// Seed of traffic and choices.
     pub seed: u64,
     /// Where the proxy listens.
@@ -88,7 +88,7 @@ impl DemoPlan {
         settings.routing.seed = self.seed;
         let step = settings.routing.learning.step;
         settings.routing.learning.seasons = vec![(self.day.as_micros() / step.as_micros().max(1)) as usize];
-        let speeds = SPEEDS.map(|speed| speed.to_string()).join(",");
+        let speeds = self.machine.speeds.map(|speed| speed.to_string()).join(",");
         let program = self.program.display().to_string();
         for pool in &mut settings.routing.pools {
             for word in pool.manager.iter_mut().flat_map(|manager| &mut manager.command) {
@@ -103,18 +103,21 @@ impl DemoPlan {
         shipped::DEMO.to_owned()
     }
 
-    /// Speed of the instance behind a port: the producer chooses by the same rule.
+    /// Speed of the instance behind an address.
     pub fn speed_of(&self, address: &str) -> f64 {
         let port = address.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or(0);
-        speed_by_port(&SPEEDS, port)
+        self.machine.speed_of(port)
     }
 
     /// A sentence on what is to be seen.
     pub fn introduction(&self) -> String {
         let campaign = self.campaign();
         format!(
-            "Traffic: {:.0} s, about {:.0} requests/s, a day of {:.0} s. Announced: a campaign at {:.0} s for {:.0} s, \
+            "Instances get {:.2} to {:.2} of a core here, so that their work takes as long as on any machine.\n\
+             Traffic: {:.0} s, about {:.0} requests/s, a day of {:.0} s. Announced: a campaign at {:.0} s for {:.0} s, \
              ×{}. Costs are unknown to the proxy; watch it learn them.",
+            self.machine.speeds.iter().copied().fold(f64::INFINITY, f64::min),
+            self.machine.speeds.iter().copied().fold(0.0, f64::max),
             self.duration.as_secs_f64(),
             self.rate_per_s,
             self.day.as_secs_f64(),
@@ -123,9 +126,4 @@ impl DemoPlan {
             campaign.ratio
         )
     }
-}
-
-/// The speed of a list that a port gets: in turn.
-pub fn speed_by_port(speeds: &[f64], port: u16) -> f64 {
-    speeds.get(usize::from(port) % speeds.len().max(1)).copied().unwrap_or(1.0)
 }
