@@ -44,7 +44,7 @@ fn whole() -> &'static [u8] {
         (settings.trees, settings.depth) = (4, 3);
         let model = train(&rows, &settings, None, 1, Timestamp::ZERO).expect("numbers say more than means");
         rows.truncate(40);
-        codec::encode(&LearnedCosts { table: table.snapshot(), rows, model: Some(model) })
+        codec::encode(&LearnedCosts { table: table.snapshot(), rows, model: Some(model), gates: Vec::new() })
     })
 }
 
@@ -79,7 +79,7 @@ fn used(learned: &LearnedCosts) -> Result<(), TestCaseError> {
     (settings.trees, settings.depth, settings.min_rows) = (2, 2, 50);
     // Whatever the rows hold: a model, or a reason.
     let _either = train(&rows, &settings, learned.model.as_ref(), 2, Timestamp::ZERO);
-    codec::encode(&LearnedCosts { table: table.snapshot(), rows, model: None });
+    codec::encode(&LearnedCosts { table: table.snapshot(), rows, model: None, gates: Vec::new() });
     Ok(())
 }
 

@@ -140,7 +140,12 @@ fn a_restart_answers_as_before() {
     let mut reservoir = Reservoir::new(1_500, 5);
     run(&table, &mut reservoir, None, &mut rng, 1_500);
     let model = train(&reservoir.rows(), &SETTINGS, None, 1, Timestamp::ZERO).unwrap();
-    let state = LearnedCosts { table: table.snapshot(), rows: reservoir.rows(), model: Some(model) };
+    let state = LearnedCosts {
+        table: table.snapshot(),
+        rows: reservoir.rows(),
+        model: Some(model),
+        gates: Vec::new(),
+    };
     let back = codec::decode(&codec::encode(&state)).unwrap();
     let restored = KeyTable::new(1_024);
     restored.restore(&back.table);

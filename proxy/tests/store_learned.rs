@@ -16,7 +16,7 @@ fn learned() -> LearnedCosts {
     let at = Timestamp::from_us(1_000_000);
     table.observe(&query, 12_000.0, at);
     let row = Sample { at, query, features: table.features(&query, at), work_us: 12_000.0 };
-    LearnedCosts { table: table.snapshot(), rows: vec![row; 3], model: None }
+    LearnedCosts { table: table.snapshot(), rows: vec![row; 3], model: None, gates: Vec::new() }
 }
 
 #[test]

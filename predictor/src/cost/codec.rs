@@ -12,7 +12,7 @@ use crate::cost::table::KeyTableState;
 
 const MAGIC: &[u8; 6] = b"FTCOST";
 /// Raised whenever the meaning of the content changes; older files are then set aside.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const HEADER: usize = MAGIC.len() + 4 + 8;
 
 /// All that Tier 2 has learned and would miss after a restart.
@@ -24,6 +24,17 @@ pub struct LearnedCosts {
     pub rows: Vec<Sample>,
     /// The serving model, if any.
     pub model: Option<CostModel>,
+    /// What predictions were worth, by route.
+    pub gates: Vec<SavedGate>,
+}
+
+/// How far predictions steer on one route, in numbers that only who steers understands and checks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SavedGate {
+    /// Stable hash of the route's name; 0: all routes that have no gate of their own.
+    pub route_key: u64,
+    /// The gate's own.
+    pub numbers: Vec<f64>,
 }
 
 /// Why bytes are not learned state.
@@ -100,7 +111,7 @@ mod tests {
             table.observe(&query, 50.0 + i as f64, Timestamp::ZERO);
             rows.push(Sample { at: Timestamp::ZERO, query, features, work_us: 50.0 + i as f64 });
         }
-        LearnedCosts { table: table.snapshot(), rows, model: None }
+        LearnedCosts { table: table.snapshot(), rows, model: None, gates: Vec::new() }
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub fn from_rows(
     pass.learn_until(Timestamp::from_us(u64::MAX), rows);
     let samples = pass.reservoir.rows();
     let model = train(&samples, &settings.train, None, version, now)?;
-    Ok(LearnedCosts { table: pass.table.snapshot(), rows: samples, model: Some(model) })
+    Ok(LearnedCosts { table: pass.table.snapshot(), rows: samples, model: Some(model), gates: Vec::new() })
 }
 
 /// Trains anew on the rows of a learned state. The new model's version follows that of the serving one.

@@ -170,8 +170,12 @@ pub fn decisions(state_dir: &Path) -> Vec<Decision> {
 }
 
 fn put(state_dir: &Path, name: &str, model: &CostModel) -> io::Result<()> {
-    let alone =
-        LearnedCosts { table: KeyTable::new(1).snapshot(), rows: Vec::new(), model: Some(model.clone()) };
+    let alone = LearnedCosts {
+        table: KeyTable::new(1).snapshot(),
+        rows: Vec::new(),
+        model: Some(model.clone()),
+        gates: Vec::new(),
+    };
     write_whole(&made(state_dir)?, name, &codec::encode(&alone))
 }
 

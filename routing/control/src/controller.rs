@@ -192,6 +192,7 @@ impl Controller {
             table: self.learning.costs.snapshot(),
             rows: self.learning.reservoir.rows(),
             model: self.training.model.as_deref().cloned(),
+            gates: self.gates.saved(),
         }
     }
 
@@ -432,6 +433,7 @@ impl Controller {
 
     fn relearn(&mut self, learned: LearnedCosts) {
         self.learning.costs.restore(&learned.table);
+        self.gates.restore(&learned.gates);
         for row in learned.rows {
             self.learning.reservoir.push(row);
         }

@@ -11,6 +11,7 @@
 //! is: judged at the weight it has, a predictor that lost it would look harmless, get it back, and lose it again.
 
 use crate::report::GateReport;
+use foretide_predictor::cost::codec::SavedGate;
 use foretide_predictor::hash;
 use foretide_routing::gates::{Gates, MOST_ROUTES};
 use foretide_routing::observe::Observation;
@@ -19,6 +20,9 @@ use foretide_steering::calibration::Calibration;
 use foretide_steering::gate::SkillGate;
 use foretide_steering::score::{Ahead, Form};
 use std::collections::BTreeMap;
+
+/// Key of the gate that routes beyond [`MOST_ROUTES`] share; no name hashes to it but by a chance of 2^-64.
+const OTHERS: u64 = 0;
 
 /// The instance a request was on, as far as its latency depends on it.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +49,26 @@ impl RouteGates {
             routes.iter().take(MOST_ROUTES).map(|route| hash::bytes(route.name.as_bytes())).collect();
         let mut before = std::mem::take(&mut self.of);
         self.of = self.order.iter().map(|key| (*key, before.remove(key).unwrap_or_default())).collect();
+    }
+
+    /// For the state file: all on which anything was learned.
+    pub(crate) fn saved(&self) -> Vec<SavedGate> {
+        let all = self.of.iter().map(|(key, gate)| (*key, gate)).chain([(OTHERS, &self.others)]);
+        let learned = all.filter(|(_, gate)| gate.mean_us() > 0.0);
+        learned.map(|(route_key, gate)| SavedGate { route_key, numbers: gate.to_numbers() }).collect()
+    }
+
+    /// Of a state file: gates of the routes there are. A gate that cannot be is left as it was.
+    pub(crate) fn restore(&mut self, saved: &[SavedGate]) {
+        for kept in saved {
+            let gate = match kept.route_key {
+                OTHERS => Some(&mut self.others),
+                key => self.of.get_mut(&key),
+            };
+            if let (Some(gate), Some(before)) = (gate, SkillGate::from_numbers(&kept.numbers)) {
+                *gate = before;
+            }
+        }
     }
 
     /// A request that is learned from took so much work; the weight of predictions on its route.

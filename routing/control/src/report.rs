@@ -184,7 +184,7 @@ pub struct ModelReport {
 }
 
 /// How far predictions steer on a route.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GateReport {
     /// Route by name; `other`: all beyond the first 1,024.
     pub route: String,

@@ -73,7 +73,41 @@ pub struct SkillGate {
     weight: f64,
 }
 
+/// How many numbers a gate is kept as.
+const NUMBERS: usize = 2 * (OCTAVES + 8) + 1;
+
 impl SkillGate {
+    /// All of it, for a state file.
+    pub fn to_numbers(&self) -> Vec<f64> {
+        self.means().flat_map(|mean| [mean.value, mean.seen]).chain([self.weight]).collect()
+    }
+
+    /// What [`Self::to_numbers`] made; `None` if no gate can have become like this.
+    pub fn from_numbers(numbers: &[f64]) -> Option<Self> {
+        let (&weight, means) = numbers.split_last()?;
+        let mut gate = Self { weight, ..Self::default() };
+        for (mean, &[value, seen]) in gate.means_mut().zip(means.as_chunks().0) {
+            *mean = Mean { value, seen };
+        }
+        let costs = gate.cells.iter().chain([&gate.mean, &gate.raw]).map(|mean| (mean, MOST_WORK_US));
+        let scores = gate.deviances.iter().chain(&gate.misfits).map(|mean| (mean, 2.0 * MOST_RATIO));
+        let is_sound = costs.chain(scores).all(|(mean, most)| (0.0..=most).contains(&mean.value))
+            && gate.biases.iter().all(|mean| mean.value.abs() <= MOST_RATIO.ln())
+            && gate.means().all(|mean| (0.0..=MEMORY).contains(&mean.seen))
+            && (0.0..=1.0).contains(&weight);
+        (numbers.len() == NUMBERS && is_sound).then_some(gate)
+    }
+
+    fn means(&self) -> impl Iterator<Item = &Mean> {
+        let Self { cells, mean, raw, deviances, biases, misfits, .. } = self;
+        cells.iter().chain([mean, raw]).chain(deviances).chain(biases).chain(misfits)
+    }
+
+    fn means_mut(&mut self) -> impl Iterator<Item = &mut Mean> {
+        let Self { cells, mean, raw, deviances, biases, misfits, .. } = self;
+        cells.iter_mut().chain([mean, raw]).chain(deviances).chain(biases).chain(misfits)
+    }
+
     /// What a request of predicted work steers with, microseconds; at least 1. Before anything was learned: the prediction
     /// itself, because there is nothing else.
     pub fn work_us(&self, predicted_us: f64) -> f64 {
@@ -252,7 +286,29 @@ mod tests {
         assert!(gate.misfit().is_some_and(|worse| worse > TOLERATED) && gate.weight() < 0.01, "{gate:?}");
     }
 
+    #[test]
+    fn what_is_kept_is_the_same_gate_again() {
+        let gate = taught(|number, actual| actual * (1.0 + (mix(number) % 7) as f64));
+        let again = SkillGate::from_numbers(&gate.to_numbers()).expect("a gate");
+        assert_eq!(again.calibration(), gate.calibration());
+        assert_eq!(
+            (again.skill(), again.misfit(), again.mean_us()),
+            (gate.skill(), gate.misfit(), gate.mean_us())
+        );
+        assert!(SkillGate::from_numbers(&gate.to_numbers()[1..]).is_none());
+    }
+
     proptest! {
+        #[test]
+        fn no_numbers_make_a_gate_that_cannot_be_used(at in 0..NUMBERS, number in any::<f64>(), asked: f64) {
+            let mut numbers = taught(|_, actual| actual).to_numbers();
+            numbers[at] = number;
+            if let Some(gate) = SkillGate::from_numbers(&numbers) {
+                let served = gate.calibration().work_us(asked as f32);
+                prop_assert!(served >= 1.0 && served.is_finite() && gate.work_us(asked).is_finite());
+            }
+        }
+
         #[test]
         fn no_input_makes_it_serve_what_cannot_be_used(events in prop::collection::vec((any::<f64>(), any::<f64>(), any::<f64>()), 0..200), asked: f64) {
             let mut gate = SkillGate::default();

@@ -89,7 +89,10 @@ fn what_was_learned_survives_a_restart() {
     again.handle(world.now, Input::Learned(Box::new(learned)));
     let report = again.report(world.now);
     assert_eq!(report.model.rows, rows);
-    assert_eq!(report.model.cells, world.controller.report(world.now).model.cells);
+    let before = world.controller.report(world.now);
+    assert_eq!(report.model.cells, before.model.cells);
+    assert!(before.gates.iter().any(|gate| gate.mean_us > 0.0), "something to keep");
+    assert_eq!(report.gates, before.gates);
 }
 
 /// Predicted work of the latest decision, ms.
