@@ -99,6 +99,10 @@ pub enum RefusalReason {
     Limit,
     /// It could no longer be in time when it had waited for a while.
     LateInQueue,
+    /// As many as may wait already did.
+    QueueFull,
+    /// It had waited for as long as anybody may.
+    QueueTimeout,
 }
 
 /// A request that was not let in.

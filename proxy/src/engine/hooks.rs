@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use foretide_routing::claim::Claim;
 use foretide_routing::extract::RequestFacts;
-use foretide_routing::observe::Outcome;
+use foretide_routing::observe::{Outcome, RefusalReason};
 use foretide_routing::retry;
 use foretide_routing::table::RoutingTable;
 use http::HeaderMap;
@@ -361,7 +361,7 @@ async fn wait_for_slot(session: &mut Session, ctx: &mut RequestContext) -> Resul
             return Ok(None);
         }
         Entered::Full => {
-            ctx.flag = Flag::Overflow;
+            ctx.overflow(RefusalReason::QueueFull);
             return Ok(Some(503));
         }
         Entered::Waits(wait) => wait,

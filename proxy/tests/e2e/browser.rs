@@ -113,14 +113,22 @@ impl Drop for Browser {
     }
 }
 
+/// A pool that refuses what would be late, and a route on which everything is.
+fn with_a_hurried_route(pool: &str) -> String {
+    let route = "[[routes]]\nname = \"hurried\"\npath = \"/hash\"\npool = \"work\"\nslo_latency = \"1ms\"\n\n[[routes]]";
+    config(&format!("{pool}\n[pools.work.admission]\n")).replacen("[[routes]]", route, 1)
+}
+
 #[test]
 fn the_dashboard_shows_pool_instances_and_forecast() {
     let Some(chromium) = outside_tool::find(TOOL.0, TOOL.1) else { return };
     let _turn = turn::take();
     let folder = tempfile::tempdir().expect("a folder");
     let producers = Producer::start_all(&[0.5]);
-    let foretide =
-        Foretide::with(folder.path(), &config(&endpoints(&producers)).replace("work", "engine-room"));
+    let foretide = Foretide::with(
+        folder.path(),
+        &with_a_hurried_route(&endpoints(&producers)).replace("work", "engine-room"),
+    );
     let load = Load::start(foretide.proxy, 10.0, &["/search?rows=300"]);
     eventually("there is a forecast to be drawn", || {
         (!foretide.api("/api/v1/forecasts")["pools"][0]["forecast"].is_null()).then_some(())
@@ -147,6 +155,16 @@ fn the_dashboard_shows_pool_instances_and_forecast() {
             (count.as_u64() > Some(0)).then_some(())
         });
     }
+    assert_eq!(
+        browser.evaluate("document.getElementById('refusals').hidden"),
+        true,
+        "nobody was refused yet"
+    );
+    eventually("who is refused is shown with the reason", || {
+        get(foretide.proxy, "/hash?n=20000");
+        let refused = browser.text_of("#refusals");
+        (refused.contains("hurried") && refused.contains("would have been late")).then_some(())
+    });
     let seen = browser.text_of("#routing");
     eventually("new decisions come without a reload of the page", || {
         (browser.text_of("#routing") != seen).then_some(())

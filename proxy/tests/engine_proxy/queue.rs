@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use foretide_routing::observe::RefusalReason;
 use foretide_routing::settings::{Policy, QueueSettings};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -55,6 +56,8 @@ async fn who_finds_no_slot_waits_and_beyond_the_limit_is_refused_at_once() {
     let refused = get(&client, &world.url("/api/sleep/1")).await;
     assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
     assert_eq!(at_instances(&world), [4, 4], "nobody was sent to an instance without a free slot");
+    let told = world.refusals.pop().map(|one| (one.reason, one.in_flight));
+    assert_eq!(told, Some((RefusalReason::QueueFull, 11)), "eight at instances and three that wait");
     while let Some(status) = sent.join_next().await {
         assert_eq!(status.unwrap(), 200);
     }
@@ -71,6 +74,7 @@ async fn nobody_waits_for_longer_than_the_queue_allows() {
     let mut held = fill(&world, &client, 500).await;
     assert_eq!(get(&client, &world.url("/api/sleep/1")).await.status(), 503);
     assert_eq!(at_instances(&world), [4, 4], "it was still full");
+    assert_eq!(world.refusals.pop().map(|one| one.reason), Some(RefusalReason::QueueTimeout));
     while let Some(status) = held.join_next().await {
         assert_eq!(status.unwrap(), 200);
     }

@@ -10,6 +10,10 @@ const REASONS = {
   no_score: "no score", only_choice: "only one there", policy: "pool's policy", retry: "retry", panic: "panic",
   explored: "not heard of for a while",
 };
+const REFUSALS = {
+  late: "would have been late", limit: "pool at its limit", late_in_queue: "too late while it waited",
+  queue_full: "queue full", queue_timeout: "waited too long",
+};
 const ROUTING_ROWS = 12;
 
 let report = null;
@@ -66,7 +70,10 @@ function render() {
   costs();
   tiers();
   shadows(shown);
-  if (!paused) routing(shown);
+  if (!paused) {
+    routing(shown);
+    refused(shown);
+  }
 }
 
 function tabs(shown) {
@@ -251,6 +258,24 @@ function routing(shown) {
       node("td", {}, node("i", { class: `dot ${actual}` }), actual),
       node("td", { class: decision.outcome === "ok" ? "" : "bad" }, decision.outcome.replaceAll("_", " ")));
   });
+}
+
+/** Requests that were not let in; nothing is shown of pools that let everybody in. */
+function refused(shown) {
+  const mine = report.refusals.filter((refusal) => refusal.pool === shown.name);
+  $("refusals").hidden = mine.length === 0;
+  const reasons = Object.entries(REFUSALS).map(([reason, words]) => [words, mine.filter((refusal) => refusal.reason === reason).length]);
+  $("refused-reasons").replaceChildren(...reasons.filter(([, number]) => number > 0)
+    .map(([words, number]) => node("li", { class: "tag" }, `${words}: ${count(number)} of the latest ${count(mine.length)}`)));
+  $("refused").replaceChildren(...mine.slice(0, ROUTING_ROWS).map((refusal) => node("tr", {},
+    node("td", {}, ago(refusal.at)),
+    node("td", { class: "name" }, refusal.route),
+    node("td", {}, REFUSALS[refusal.reason] ?? refusal.reason),
+    node("td", { class: "number" }, time(refusal.work_us)),
+    node("td", { class: "number" }, time(refusal.latency_us)),
+    node("td", { class: "number" }, time(refusal.deadline_us)),
+    node("td", {}, refusal.priority),
+    node("td", { class: "number" }, count(refusal.in_flight)))));
 }
 
 async function detail(kind, id) {

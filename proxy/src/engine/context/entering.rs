@@ -105,7 +105,7 @@ impl RequestContext {
             }
             WaitEnd::Queue => {
                 wait.expired();
-                self.flag = Flag::Overflow;
+                self.overflow(RefusalReason::QueueTimeout);
                 503
             }
             WaitEnd::Deadline => {
@@ -122,6 +122,13 @@ impl RequestContext {
                 503
             }
         }
+    }
+
+    /// The queue had no room for it, or for no longer.
+    pub(in crate::engine) fn overflow(&mut self, reason: RefusalReason) {
+        self.flag = Flag::Overflow;
+        let in_flight = self.in_pool();
+        self.refused(TurnedAway { reason, latency_us: None, in_flight, retry_after: Duration::ZERO });
     }
 
     /// It was answered in order at its first try: the door learns from it.
