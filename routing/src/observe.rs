@@ -99,6 +99,8 @@ pub enum RefusalReason {
     Limit,
     /// It could no longer be in time when it had waited for a while.
     LateInQueue,
+    /// Every instance had as many requests as it may (`limits.max_requests`).
+    InstancesFull,
     /// As many as may wait already did.
     QueueFull,
     /// It had waited for as long as anybody may.

@@ -121,7 +121,10 @@ impl ProxyHttp for Hooks {
         ctx.wants(wish.unwrap_or_default());
         if let Some(flag) = refusal {
             // Said here and not after the choice: here the client's connection can stay open.
-            ctx.flag = flag;
+            match flag {
+                Flag::Overflow => ctx.overflow(RefusalReason::InstancesFull),
+                other => ctx.flag = other,
+            }
             respond(session, 503, &ctx.request_id).await?;
             return Ok(true);
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use foretide_conf::settings::{AccessLogFormat, AccessLogSettings};
 use foretide_routing::decide::Reason;
+use foretide_routing::observe::RefusalReason;
 use foretide_routing::settings::choice::{AffinitySettings, SameSite};
 use http_body_util::Full;
 use hyper::Request;
@@ -85,6 +86,7 @@ async fn instances_that_have_all_they_may_get_no_more() {
     assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].as_bytes()), (503, &b"1"[..]));
     let connection = refused.headers().get("connection").map(|value| value.as_bytes());
     assert_ne!(connection, Some(&b"close"[..]), "the client may ask again on this connection");
+    assert_eq!(world.refusals.pop().map(|one| one.reason), Some(RefusalReason::InstancesFull));
     while let Some(status) = sent.join_next().await {
         assert_eq!(status.unwrap(), 200);
     }

@@ -12,7 +12,7 @@ const REASONS = {
 };
 const REFUSALS = {
   late: "would have been late", limit: "pool at its limit", late_in_queue: "too late while it waited",
-  queue_full: "queue full", queue_timeout: "waited too long",
+  instances_full: "every instance at its limit", queue_full: "queue full", queue_timeout: "waited too long",
 };
 const ROUTING_ROWS = 12;
 

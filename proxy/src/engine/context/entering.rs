@@ -124,7 +124,7 @@ impl RequestContext {
         }
     }
 
-    /// The queue had no room for it, or for no longer.
+    /// There was no room for it, or for no longer.
     pub(in crate::engine) fn overflow(&mut self, reason: RefusalReason) {
         self.flag = Flag::Overflow;
         let in_flight = self.in_pool();
