@@ -77,9 +77,9 @@ impl App {
         let (ring, refusals) = (Arc::new(ObservationRing::new(RING)), Arc::new(RefusalRing::new(REFUSALS)));
         let table = Arc::new(ArcSwap::new(Arc::clone(controller.table())));
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let (shutdown, shutdown_seen) = watch::channel(Shutdown::Run);
-        let (questions, questions_seen) = mpsc::channel(engine::sight::QUESTIONS);
+        let (probes, shutdown) = (watch::Sender::new(Vec::new()), watch::Sender::new(Shutdown::Run));
         let (fleet, fleet_queue) = mpsc::channel(FLEET_QUEUE);
+        let (questions, questions_seen) = mpsc::channel(engine::sight::QUESTIONS);
         let (engine, addresses) = Engine::bind(EngineParts {
             settings: Arc::clone(&settings),
             table: Arc::clone(&table),
@@ -87,19 +87,19 @@ impl App {
             refusals: Arc::clone(&refusals),
             questions: Some(questions),
             clock,
-            shutdown: shutdown_seen,
+            shutdown: shutdown.subscribe(),
         })?;
 
         let (commands, command_queue) = sync_channel(COMMAND_QUEUE);
         let (report, report_seen) = watch::channel(Arc::new(controller.report(clock.now())));
-        let (probes, probes_seen) = watch::channel(Vec::new());
         let reloader = Arc::new(Reloader::new(options.config, Arc::clone(&settings), commands.clone()));
         let outside = Outside::start(OutsideParts {
             settings: settings.load_full(),
             table: Arc::clone(&table),
             clock,
             report: report_seen.clone(),
-            probes: probes_seen,
+            ring: Arc::clone(&ring),
+            probes: probes.subscribe(),
             questions: questions_seen,
             fleet_queue,
             commands: commands.clone(),

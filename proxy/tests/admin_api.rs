@@ -3,7 +3,7 @@
 mod support;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -12,6 +12,7 @@ use foretide_advice::{Advice, AdviceParts};
 use foretide_control::controller::Controller;
 use foretide_control::report::StatusReport;
 use foretide_predictor::time::Timestamp;
+use foretide_routing::observe::{Observation, Outcome};
 use foretide_routing::table::RoutingTable;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::Value;
@@ -48,6 +49,7 @@ struct Running {
     ready: Arc<AtomicBool>,
     table: Arc<RoutingTable>,
     advice: Arc<Advice>,
+    learned: Arc<Mutex<Vec<Observation>>>,
     now_us: Arc<AtomicU64>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<std::io::Result<()>>,
@@ -82,11 +84,14 @@ async fn start() -> Running {
     let controller = Controller::new(settings.routing, Timestamp::from_us(now_us.load(Ordering::Relaxed)));
     let table = Arc::clone(controller.table());
     let clock = Arc::clone(&now_us);
+    let learned = Arc::new(Mutex::new(Vec::new()));
+    let taught = Arc::clone(&learned);
     let advice = Arc::new(Advice::new(AdviceParts {
         table: Arc::new(ArcSwap::new(Arc::clone(&table))),
         report: report.clone(),
         ready: Arc::clone(&ready),
         now: Box::new(move || Timestamp::from_us(clock.load(Ordering::Relaxed))),
+        learn: Box::new(move |observation| taught.lock().unwrap().push(observation)),
         seed: 1,
     }));
     let config = "name = \"shop\"\napi_token = \"hush\"\n".to_owned();
@@ -104,7 +109,7 @@ async fn start() -> Running {
     let server = tokio::spawn(foretide_admin::serve(listener, parts, async {
         let _ = stopped.await;
     }));
-    Running { address, reports, commands, ready, table, advice, now_us, stop, server }
+    Running { address, reports, commands, ready, table, advice, learned, now_us, stop, server }
 }
 
 impl Running {
@@ -382,6 +387,16 @@ async fn a_lease_takes_its_cost_on_until_it_is_given_back_or_over() {
     };
     assert_eq!(admin.send(&delete(&path)).await.status, 200);
     assert_eq!(admin.send(&delete(&path)).await.status, 404, "only once");
+    assert_eq!(in_flight(), (1, 10_000));
+    let third = admin.post("/api/v1/leases", r#"{"pool": "shop"}"#).await.json();
+    let path = format!("/api/v1/leases/{}?outcome=", third["lease"].as_str().unwrap());
+    admin.now_us.fetch_add(30_000, Ordering::Relaxed);
+    let wrong = admin.send(&delete(&format!("{path}fine"))).await;
+    assert!(wrong.status == 400 && wrong.body.contains("producer_error"), "{}", wrong.body);
+    assert_eq!(admin.send(&delete(&format!("{path}ok"))).await.json()["learned"], true);
+    let learned: Vec<_> =
+        admin.learned.lock().unwrap().iter().map(|one| (one.outcome, one.upstream_us)).collect();
+    assert_eq!(learned, [(Outcome::Ok, 30_000)], "only who says how it ended teaches");
     assert_eq!(in_flight(), (1, 10_000));
     admin.now_us.store(expires_at, Ordering::Relaxed);
     admin.advice.expire_leases();

@@ -6,14 +6,21 @@
 //!
 //! Bounded in number and in time: a client that never comes back costs a place for at most [`LONGEST`].
 //!
-//! Known weakness: what a leased request really cost is not learned, because nobody here sees it end.
+//! A client that gives its lease back and says how the request ended teaches as if the request had come through: from
+//! the grant until then the instance worked for it. A cost that the client named itself teaches nothing.
+//!
+//! Known weakness: what the client does before it sends and after it has its answer counts as the instance's time.
 
 use crate::decide::{Attempt, Decision, decide};
 use crate::extract::RequestFacts;
 use crate::live::Ticket;
+use crate::observe::{Observation, Outcome, Reported};
 use crate::table::{PoolTable, RoutingTable};
 use foretide_predictor::cost::estimator::CostPrediction;
+use foretide_predictor::cost::query::CostQuery;
+use foretide_predictor::id::PoolId;
 use foretide_predictor::time::Timestamp;
+use foretide_steering::score::Form;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -24,9 +31,29 @@ pub const LONGEST: Duration = Duration::from_secs(60);
 /// All leases that are out. Dropping it gives everything back.
 #[derive(Debug)]
 pub struct LeaseBook {
-    held: BTreeMap<u64, (Ticket, Timestamp)>,
+    held: BTreeMap<u64, Held>,
     due: BTreeSet<(Timestamp, u64)>,
     room: usize,
+}
+
+/// A lease that is out.
+#[derive(Debug)]
+struct Held {
+    ticket: Ticket,
+    granted_at: Timestamp,
+    until: Timestamp,
+    pool: PoolId,
+    form: Form,
+    query: CostQuery,
+    decision: Decision,
+    teaches: bool,
+}
+
+/// A lease that was given back in time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Released {
+    /// What is to be learned from it; `None`: nothing was said of its end, or its cost was not predicted.
+    pub observation: Option<Observation>,
 }
 
 /// What somebody wants an instance for.
@@ -38,6 +65,8 @@ pub struct Wanted<'a> {
     pub prediction: &'a CostPrediction,
     /// For so long, at most [`LONGEST`].
     pub ttl: Duration,
+    /// Whether its end may teach: its cost was predicted, not named by the client.
+    pub teaches: bool,
 }
 
 /// Why there is no lease.
@@ -84,17 +113,26 @@ impl LeaseBook {
         let chosen = decide(table, pool, wanted.facts, wanted.prediction, attempt);
         let (decision, ticket) = chosen.ok_or(NoLease::NoInstance)?;
         let until = attempt.now.plus(wanted.ttl.min(LONGEST));
-        self.held.insert(attempt.id, (ticket, until));
+        let held = Held {
+            ticket,
+            granted_at: attempt.now,
+            until,
+            pool: pool.id,
+            form: pool.form,
+            query: wanted.facts.query,
+            decision,
+            teaches: wanted.teaches,
+        };
+        self.held.insert(attempt.id, held);
         self.due.insert((until, attempt.id));
         Ok((decision, until))
     }
 
-    /// Ends a lease; false: it has ended already, or never was.
-    pub fn release(&mut self, id: u64, now: Timestamp) -> bool {
-        let Some((ticket, until)) = self.held.remove(&id) else { return false };
-        self.due.remove(&(until, id));
-        ticket.cut_short(now);
-        true
+    /// Ends a lease whose request ended like this, if the client says so; `None`: it has ended already, or never was.
+    pub fn release(&mut self, id: u64, outcome: Option<Outcome>, now: Timestamp) -> Option<Released> {
+        let held = self.held.remove(&id)?;
+        self.due.remove(&(held.until, id));
+        Some(Released { observation: held.end(outcome, now) })
     }
 
     /// Ends those whose time is over; how many.
@@ -102,11 +140,36 @@ impl LeaseBook {
         let mut ended = 0;
         while let Some(&(until, id)) = self.due.first().filter(|(until, _)| *until <= now) {
             self.due.remove(&(until, id));
-            if let Some((ticket, _)) = self.held.remove(&id) {
-                ticket.cut_short(now);
+            if let Some(held) = self.held.remove(&id) {
+                held.end(None, now);
             }
             ended += 1;
         }
         ended
+    }
+}
+
+impl Held {
+    /// Takes its cost off the instance; what it teaches.
+    fn end(self, outcome: Option<Outcome>, now: Timestamp) -> Option<Observation> {
+        let complete = matches!(outcome, Some(Outcome::Ok | Outcome::ProducerError));
+        let attained = if complete { self.ticket.finish(now) } else { self.ticket.cut_short(now) };
+        let outcome = outcome.filter(|_| self.teaches)?;
+        Some(Observation {
+            arrived_at: self.granted_at,
+            finished_at: now,
+            pool: self.pool,
+            query: self.query,
+            decision: self.decision,
+            upstream_us: now.since(self.granted_at).as_micros() as u64,
+            attained_us: attained.by(self.form),
+            attained,
+            // Nobody here has seen one.
+            status: 0,
+            response_bytes: None,
+            reported: Reported::default(),
+            outcome,
+            retried: false,
+        })
     }
 }

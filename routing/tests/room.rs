@@ -13,6 +13,7 @@ use foretide_routing::extract::head::PlainHead;
 use foretide_routing::foresee;
 use foretide_routing::lease::{LONGEST, LeaseBook, NoLease, Wanted};
 use foretide_routing::live::{InFlight, Ticket};
+use foretide_routing::observe::Outcome;
 use foretide_routing::select::narrow::Wish;
 use foretide_routing::settings::{AdmissionSettings, ClientHints, Policy, RoutingSettings};
 use foretide_routing::table::RoutingTable;
@@ -151,7 +152,7 @@ fn grant(
     let facts = table.routes.describe(&Description::default()).expect("there is a route");
     let prediction = predict(table, &facts, at);
     let attempt = Attempt { tried: &[], id, chance: mix(id), wish: Wish::default(), now: at };
-    let wanted = Wanted { facts: &facts, prediction: &prediction, ttl };
+    let wanted = Wanted { facts: &facts, prediction: &prediction, ttl, teaches: true };
     book.grant(table, &table.pools[0], wanted, attempt).map(|(_, until)| until.as_us())
 }
 
@@ -174,12 +175,34 @@ fn leases_are_seen_in_the_scores_and_end_by_themselves() {
     let requests: Vec<u32> = in_flight(&table).iter().map(|one| one.requests).collect();
     assert!(requests == [1, 2] || requests == [2, 1], "{requests:?}: the next decisions see it");
     assert!(grant(&mut book, &table, 4, BUILT_AT.plus(SECOND), SECOND).is_ok(), "the first is over");
-    assert!(book.release(2, BUILT_AT) && !book.release(2, BUILT_AT) && !book.release(1, BUILT_AT));
+    let given_back =
+        [2, 2, 1].map(|id| book.release(id, None, BUILT_AT).map(|released| released.observation.is_some()));
+    assert_eq!(given_back, [Some(false), None, None], "once, and nobody said how it ended");
     assert_eq!(book.expire(BUILT_AT.plus(LONGEST)), 2, "no lease is longer");
     assert_eq!((book.len(), in_flight(&table)), (0, vec![InFlight::default(); 2]));
     let empty = fixture::table(Policy::Predictive, Vec::new());
     assert_eq!(grant(&mut book, &empty, 9, BUILT_AT, SECOND), Err(NoLease::NoInstance));
     assert!(book.is_empty());
+}
+
+#[test]
+fn a_lease_whose_end_is_told_teaches_what_it_cost() {
+    let mut table = fixture::table(Policy::Predictive, fixture::instances(2));
+    fixture::teach(&mut table, 300);
+    let mut book = LeaseBook::new(3);
+    grant(&mut book, &table, 1, BUILT_AT, SECOND).unwrap();
+    let later = BUILT_AT.plus(Duration::from_millis(40));
+    let told = book
+        .release(1, Some(Outcome::Ok), later)
+        .and_then(|released| released.observation)
+        .expect("something to learn");
+    assert_eq!(
+        (told.outcome, told.upstream_us, told.arrived_at, told.retried),
+        (Outcome::Ok, 40_000, BUILT_AT, false)
+    );
+    assert!((told.attained_us - 40_000.0).abs() < 1.0, "alone there: {}", told.attained_us);
+    assert_eq!(told.decision.id, 1);
+    assert_eq!(in_flight(&table), vec![InFlight::default(); 2]);
 }
 
 proptest! {
@@ -194,7 +217,7 @@ proptest! {
         for (kind, id, span_ms) in steps {
             match kind {
                 0 | 1 => drop(grant(&mut book, &table, id, now, Duration::from_millis(span_ms))),
-                2 => drop(book.release(id, now)),
+                2 => drop(book.release(id, Some(Outcome::Ok), now)),
                 _ => {
                     now = now.plus(Duration::from_millis(span_ms));
                     book.expire(now);

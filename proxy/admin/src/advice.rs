@@ -2,11 +2,13 @@
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use foretide_advice::leases::{LeaseError, LeaseRequest};
 use foretide_advice::weights::Weights;
+use foretide_routing::observe::Outcome;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -48,12 +50,23 @@ pub(super) async fn lease(State(admin): State<Admin>, body: Bytes) -> Result<imp
     Ok((StatusCode::CREATED, Json(lease)))
 }
 
+/// `?outcome=ok`: how the request ended for which the lease was.
+#[derive(Debug, Deserialize)]
+pub(super) struct LeaseEnd {
+    outcome: Option<Outcome>,
+}
+
 pub(super) async fn release(
     State(admin): State<Admin>,
     Path(lease): Path<String>,
+    end: Result<Query<LeaseEnd>, QueryRejection>,
 ) -> Result<Json<Value>, Refusal> {
-    if admin.parts.advice.release(&lease) {
-        return Ok(Json(json!({ "released": lease })));
-    }
-    Err(Refusal::not_found("no such lease").helped("it may have ended by itself: its time to live is over"))
+    let Query(LeaseEnd { outcome }) = end.map_err(|error| {
+        Refusal::bad_request(error.body_text())
+            .helped("outcome is ok, producer_error, producer_unreachable or client_gone; or leave it out")
+    })?;
+    let learned = admin.parts.advice.release(&lease, outcome).ok_or_else(|| {
+        Refusal::not_found("no such lease").helped("it may have ended by itself: its time to live is over")
+    })?;
+    Ok(Json(json!({ "released": lease, "learned": learned })))
 }

@@ -17,7 +17,7 @@
 //! | `POST /api/v1/models/drill` | `{"kind": "remove_model"}` or `{"kind": "nan_model"}` |
 //! | `/api/v1/weights` | JSON: each instance's share and for how long it holds; `?pool=NAME` |
 //! | `POST /api/v1/leases` | an instance for one request that goes there by itself; see `foretide_advice::leases` |
-//! | `DELETE /api/v1/leases/{lease}` | ends it before its time |
+//! | `DELETE /api/v1/leases/{lease}` | ends it before its time; `?outcome=ok`: and learns what it cost |
 //! | `/api/v1/events` | server-sent events: the report, about once a second |
 
 mod advice;

@@ -14,7 +14,8 @@ use foretide_predictor::time::Timestamp;
 use foretide_routing::decide::{Attempt, Reason, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::extract::described::{Description, Given, Unclear};
-use foretide_routing::lease::{LONGEST, LeaseBook, NoLease, Wanted};
+use foretide_routing::lease::{LONGEST, LeaseBook, NoLease, Released, Wanted};
+use foretide_routing::observe::Outcome;
 use foretide_routing::select::narrow::Wish;
 use foretide_routing::table::RoutingTable;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
@@ -45,7 +46,7 @@ pub struct LeaseRequest {
     pub consumer: Option<String>,
     /// Parameters by the names the route gives them: numbers or words.
     pub parameters: BTreeMap<String, Value>,
-    /// What the request costs, milliseconds of service; left out, it is predicted.
+    /// What the request costs, milliseconds of service; left out, it is predicted, and learned from how it ends.
     pub work_ms: Option<f64>,
     /// The lease ends after so long by itself, milliseconds: 1 to 60,000; 10,000 where nothing is said.
     pub ttl_ms: Option<u64>,
@@ -137,7 +138,8 @@ impl Advice {
         }
         let pool = table.pools.get(facts.pool.index()).ok_or(LeaseError::Unknown)?;
         let (id, chance) = (self.next_number(), self.next_number());
-        let wanted = Wanted { facts: &facts, prediction: &prediction, ttl };
+        let teaches = request.work_ms.is_none();
+        let wanted = Wanted { facts: &facts, prediction: &prediction, ttl, teaches };
         let attempt = Attempt { tried: &[], id, chance, wish: Wish::default(), now };
         let mut book = self.book();
         let granted = book.grant(table, pool, wanted, attempt);
@@ -160,15 +162,19 @@ impl Advice {
         })
     }
 
-    /// Ends a lease; false: it has ended already, or never was.
-    pub fn release(&self, lease: &str) -> bool {
-        let Ok(id) = u64::from_str_radix(lease, 16) else { return false };
+    /// Ends a lease whose request ended like this, if the client says so: then its cost is learned. Whether it was;
+    /// `None`: the lease has ended already, or never was.
+    pub fn release(&self, lease: &str, outcome: Option<Outcome>) -> Option<bool> {
+        let id = u64::from_str_radix(lease, 16).ok()?;
         let mut book = self.book();
-        let released = book.release(id, self.now());
+        let released = book.release(id, outcome, self.now());
         gauge!(OUT).set(book.len() as f64);
         drop(book);
-        counter!(ENDED, "how" => "released").increment(u64::from(released));
-        released
+        let Released { observation } = released?;
+        counter!(ENDED, "how" => "released").increment(1);
+        let teaches = observation.is_some();
+        observation.into_iter().for_each(|observation| (self.parts.learn)(observation));
+        Some(teaches)
     }
 
     /// Ends those whose time is over.

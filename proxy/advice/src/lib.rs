@@ -22,10 +22,11 @@ use foretide_control::report::StatusReport;
 use foretide_predictor::hash;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::lease::LeaseBook;
+use foretide_routing::observe::Observation;
 use foretide_routing::table::RoutingTable;
 use tokio::sync::watch;
 
-/// Leases out at a time. Each takes some hundred bytes; a thousand requests a second that take ten seconds are so many.
+/// Leases out at a time. Each takes about a kilobyte; a thousand requests a second that take ten seconds are so many.
 const MOST_LEASES: usize = 10_000;
 
 /// What advice rests on.
@@ -38,6 +39,8 @@ pub struct AdviceParts {
     pub ready: Arc<AtomicBool>,
     /// Now.
     pub now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Takes what a lease has taught.
+    pub learn: Box<dyn Fn(Observation) + Send + Sync>,
     /// Different in every process: numbers of leases begin anywhere.
     pub seed: u64,
 }

@@ -11,6 +11,7 @@ use foretide_advice::{Advice, AdviceParts, agent};
 use foretide_control::controller::Controller;
 use foretide_control::io::Input;
 use foretide_predictor::time::Timestamp;
+use foretide_routing::observe::Outcome;
 use foretide_routing::table::InstanceState;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -52,6 +53,7 @@ async fn world() -> World {
         report: seen,
         ready: Arc::clone(&ready),
         now: Box::new(|| at(0)),
+        learn: Box::new(|_| {}),
         seed: 7,
     }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -125,7 +127,12 @@ async fn a_leased_instance_weighs_less_until_the_lease_ends() {
     let weights = world.advice.weights(Some("shop")).unwrap();
     let sum: f64 = weights.pools[0].instances.iter().map(|instance| instance.weight).sum();
     assert!((sum - 1.0).abs() < 1e-9 && !weights.stale);
-    assert!(world.advice.release(&lease.lease) && !world.advice.release(&lease.lease));
+    assert_eq!(
+        world.advice.release(&lease.lease, Some(Outcome::Ok)),
+        Some(false),
+        "a cost that was named teaches nothing"
+    );
+    assert_eq!(world.advice.release(&lease.lease, None), None);
     world.tick(1_400);
     assert_eq!(world.ask(&format!("{}\n", lease.address)).await, "up ready 100%\n");
     assert!(world.advice.weights(Some("none")).is_none());
@@ -151,7 +158,7 @@ async fn what_makes_no_sense_takes_nothing_on() {
     }
     let parameters = [("rows".to_owned(), serde_json::json!(5))].into_iter().collect();
     assert_eq!(refused(LeaseRequest { parameters, ..pool() }), LeaseError::Parameter("rows".to_owned()));
-    assert!(!world.advice.release("not a lease") && !world.advice.release("00"));
+    assert_eq!(["not a lease", "00"].map(|lease| world.advice.release(lease, None)), [None; 2]);
     assert_eq!(world.advice.leases(), 0);
     let in_flight =
         world.advice.weights(None).unwrap().pools[0].instances.iter().map(|one| one.in_flight).sum::<u32>();

@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::engine::Shutdown;
 use crate::reconcile::Command;
 use crate::reconcile::hands::FleetCommand;
+use crate::ring::ObservationRing;
 use foretide_admin::{AdminCommand, AdminParts, DrillKind};
 
 /// Answers waiting between an adapter and the loop.
@@ -47,6 +48,8 @@ pub struct OutsideParts {
     pub clock: Clock,
     /// The latest status.
     pub report: watch::Receiver<Arc<StatusReport>>,
+    /// Where finished requests go.
+    pub ring: Arc<ObservationRing>,
     /// Whom to check.
     pub probes: watch::Receiver<Vec<ProbeTarget>>,
     /// Whom to ask what is in flight there.
@@ -113,6 +116,7 @@ impl Outside {
             report: parts.report.clone(),
             ready: Arc::clone(&ready),
             now: Box::new(move || clock.now()),
+            learn: Box::new(move |observation| parts.ring.push(observation)),
             seed: clock.now().as_us(),
         }));
         tokio::spawn(leases::keep(Arc::clone(&advice)));

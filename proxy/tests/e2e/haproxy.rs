@@ -114,6 +114,18 @@ fn haproxy_weighs_its_servers_as_the_agent_says() {
     assert_eq!(ask(http::Method::DELETE, foretide.admin, &path, "").expect("an answer").status, 200);
     haproxy.until("has its whole weight again", &leased, full);
 
+    let body = r#"{"pool": "work"}"#;
+    let lease = ask(http::Method::POST, foretide.admin, "/api/v1/leases", body).expect("an answer").json();
+    let path = format!("/api/v1/leases/{}?outcome=ok", lease["lease"].as_str().expect("a name"));
+    assert_eq!(
+        ask(http::Method::DELETE, foretide.admin, &path, "").expect("an answer").json()["learned"],
+        true
+    );
+    eventually("what did not come through has been learned from", || {
+        let decisions = foretide.api("/api/v1/decisions");
+        (decisions["routing"][0]["instance"] == lease["instance"]).then_some(())
+    });
+
     producers[1].kill();
     haproxy.until("is down once its checks fail", "s1", |status, _| status == "DOWN (agent)");
     assert!(foretide.metric("foretide_agent_checks_total", &["answer=\"down\""]) >= Some(1.0));
