@@ -183,6 +183,21 @@ impl<'a> Item<'a> {
         us.map(Timestamp::from_us)
     }
 
+    /// A number in a range; `None` for the word that says there is none, and after an error.
+    pub(crate) fn number_or(&self, word: &str, range: RangeInclusive<f64>) -> Option<f64> {
+        match self.value.get_ref() {
+            DeValue::String(text) if text == word => None,
+            DeValue::String(_) => {
+                self.wrong_type(
+                    &format!("\"{word}\" or a number"),
+                    &format!("\"{word}\" or {}", range.start()),
+                );
+                None
+            }
+            _ => self.number(range),
+        }
+    }
+
     /// One of a few words.
     pub(crate) fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
         let word = self.text()?;

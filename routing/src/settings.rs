@@ -209,8 +209,9 @@ pub struct ServingSettings {
     /// As the operator says; `None`: found out.
     pub form: Option<Form>,
     /// How much heavy requests avoid lighter ones under processor sharing, 0 to 10: 0 makes the mean latency smallest,
-    /// more lowers the slowdown of light requests at the price of the tail of heavy ones.
-    pub heavy_yields: f32,
+    /// more lowers the slowdown of light requests at the price of the tail of heavy ones. `None`: more, the less the
+    /// instances differ in speed.
+    pub heavy_yields: Option<f32>,
 }
 
 /// How to learn what other proxies have in flight on a pool's instances.

@@ -91,8 +91,7 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
         concurrency: section.item("concurrency").and_then(|item| item.count(1..=100_000)).unwrap_or(4),
         serving: ServingSettings {
             form: section.item("serves").and_then(|item| item.choice(&SERVES)).flatten(),
-            heavy_yields: section.item("heavy_yields").and_then(|item| item.number(0.0..=10.0)).unwrap_or(0.0)
-                as f32,
+            heavy_yields: section.item("heavy_yields").and_then(|item| yields(&item)),
         },
         queue: queue(&section.section("queue")),
         admission: admission(&section.section("admission")),
@@ -120,6 +119,11 @@ fn pool(name: &str, item: &Item<'_>, section: &Section<'_>) -> PoolSettings {
     hedge::check(&hedge_section, &settings);
     section.close();
     settings
+}
+
+/// `None`: as the fleet's speeds say.
+fn yields(item: &Item<'_>) -> Option<f32> {
+    item.number_or("auto", 0.0..=10.0).map(|yields| yields as f32)
 }
 
 /// Requests wait in the proxy only if the table is written.

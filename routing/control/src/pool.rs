@@ -23,7 +23,7 @@ use foretide_routing::settings::{LearningSettings, PoolSettings, RoutingSettings
 use foretide_shadow::fleet::{Member, Setup};
 use foretide_shadow::shadow::{Finished, Shadow};
 use foretide_steering::buckets::whole_us;
-use foretide_steering::score::Form;
+use foretide_steering::score::{self, Form};
 use foretide_steering::serving::Serving;
 use foretide_steering::speed::{self, Speed};
 use std::collections::BTreeMap;
@@ -329,12 +329,16 @@ impl Pool {
         }
         speed::tell(&mut speeds, &heard);
         speed::centre(&mut speeds);
+        let measured = speeds.iter().filter(|speed| speed.residual().is_some());
+        let usual_yields = score::yielding(measured.map(|speed| speed.rho()));
+        let heavy_yields = self.settings.serving.heavy_yields.unwrap_or(usual_yields);
         let temper = speed::temper(self.form(), Some(speed::FULL_SKILL * self.prediction_weight));
         for instance in self.instances.values() {
             instance.live.set_speed_residual(instance.speed.rho() as f32, temper);
+            instance.live.set_heavy_yields(heavy_yields);
         }
         if learning.shadow {
-            let setup = self.shadowed(temper);
+            let setup = self.shadowed(temper, heavy_yields);
             self.shadow.set(setup);
         }
     }
@@ -353,12 +357,13 @@ impl Pool {
     }
 
     /// The pool as the shadows have it.
-    fn shadowed(&self, temper: f32) -> Setup {
+    fn shadowed(&self, temper: f32, heavy_yields: f32) -> Setup {
         let member = |instance: &Instance| Member { id: instance.id.0, speed: (-instance.speed.rho()).exp() };
         Setup {
             form: self.form(),
             slots: self.settings.concurrency.max(1) as usize,
             temper: f64::from(temper),
+            heavy_yields,
             members: self.in_service().map(member).collect(),
             late_binding: self.settings.queue.is_some(),
         }

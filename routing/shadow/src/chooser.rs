@@ -73,6 +73,7 @@ struct Scorer {
     loads: Vec<Load>,
     /// `exp(γ · rho)`.
     slowness: Vec<f32>,
+    heavy_yields: f32,
 }
 
 #[derive(Clone, Debug)]
@@ -106,6 +107,7 @@ impl Chooser {
                 terms: Terms::new(form, slots as u32, 1.0, 1.0),
                 loads: vec![Load::default(); instances],
                 slowness: vec![1.0; instances],
+                heavy_yields: 0.0,
             }),
             Some(rule) => {
                 let probed = if policy == Policy::Prequal { instances } else { 0 };
@@ -114,6 +116,13 @@ impl Chooser {
             }
         };
         Self { mind, chance: Chance(mix(policy as u64)) }
+    }
+
+    /// Heavy requests yield that much to light ones.
+    pub(crate) fn set_heavy_yields(&mut self, heavy_yields: f32) {
+        if let Mind::Scorer(scorer) = &mut self.mind {
+            scorer.heavy_yields = heavy_yields;
+        }
     }
 
     /// An instance is that much slower than the average one, tempered.
@@ -177,7 +186,8 @@ impl Scorer {
         for (index, load) in self.loads.iter().enumerate().filter(|(index, _)| allowed(*index)) {
             let (work_us, requests) = (newcomer.work_us() as f32, load.requests() as f32);
             let held_us = || load.work_us() as f32;
-            let cost_us = self.terms.cost_us(work_us, requests, held_us, || load.interference_us(newcomer));
+            let interference_us = || load.meets(newcomer).yielding_us(self.heavy_yields);
+            let cost_us = self.terms.cost_us(work_us, requests, held_us, interference_us);
             let score = cost_us * self.slowness[index];
             if score < least {
                 (best, least, ties) = (index, score, 1);

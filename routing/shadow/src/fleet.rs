@@ -37,6 +37,8 @@ pub struct Setup {
     pub slots: usize,
     /// γ of the predictive policy.
     pub temper: f64,
+    /// How much heavy requests yield to light ones under it.
+    pub heavy_yields: f32,
     /// Those that get requests.
     pub members: Vec<Member>,
     /// Requests wait in the proxy for a free slot under the predictive policy.
@@ -107,6 +109,7 @@ impl Fleet {
 
     /// Speeds as they are measured now, of the same instances.
     pub(crate) fn set_speeds(&mut self, setup: &Setup) {
+        self.chooser.set_heavy_yields(setup.heavy_yields);
         for (index, member) in setup.members.iter().enumerate().take(self.producers.len()) {
             let speed = if member.speed.is_finite() { member.speed.clamp(SPEEDS.0, SPEEDS.1) } else { 1.0 };
             self.chooser.set_slowness(index, speed.powf(-setup.temper) as f32);

@@ -23,7 +23,7 @@ fn unit(seed: u64, number: u64) -> f64 {
 fn setup(form: Form, speeds: [f64; 6], temper: f64) -> Setup {
     let member = |(id, speed): (u32, f64)| Member { id, speed };
     let members = (0..).zip(speeds).map(member).collect();
-    Setup { form, slots: SLOTS, temper, members, late_binding: false }
+    Setup { form, slots: SLOTS, temper, heavy_yields: 0.0, members, late_binding: false }
 }
 
 /// Requests through a real pool of least-request, which tells the shadows of each when it ends. `steered(number, work)`:
@@ -130,7 +130,7 @@ proptest! {
     ) {
         let mut shadow = Shadow::new();
         let members = (0..).zip(speeds).map(|(id, speed)| Member { id, speed }).collect();
-        shadow.set(Setup { form: Form::WorkerPool, slots, temper, members, late_binding: true });
+        shadow.set(Setup { form: Form::WorkerPool, slots, temper, heavy_yields: 0.0, members, late_binding: true });
         let mut last_us = 0;
         for (at_us, latency_us, work_us, steered_us, now_us) in events {
             let at_us = at_us % (1 << 40);

@@ -25,14 +25,18 @@ use crate::live::latency::PeakLatency;
 use crate::live::others::Others;
 use crate::live::turns::Turns;
 use foretide_predictor::time::Timestamp;
-use foretide_steering::buckets::{self, BUCKETS, Newcomer, bucket_of, whole_us};
-use foretide_steering::score::{Form, yielding_us};
+use foretide_steering::buckets::{self, BUCKETS, Met, Newcomer, bucket_of, whole_us};
+use foretide_steering::score::Form;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Largest speed residual believed: a factor of 4.5 either way.
 const MOST_RESIDUAL: f32 = 1.5;
+/// Largest weight of it in the score.
+const MOST_TEMPER: f32 = 2.0;
+/// Most that heavy requests can yield.
+const MOST_YIELDING: f32 = 10.0;
 
 /// Live load of one instance; outlives generations of the table. Two instances share no cache line; the order of the
 /// fields is that of their use: a scan reads the first line, and the next two only where requests wait.
@@ -81,17 +85,19 @@ pub struct InFlight {
 #[derive(Debug, Default)]
 struct Packed(AtomicU64);
 
-/// Residual and the factor made from it, both as f32 bits. Written together by one writer; a reader that sees one new
-/// and one old is off by one update.
+/// Residual and the factor made from it, and how much heavy requests yield to light ones here; all as f32 bits. Written
+/// together by one writer; a reader that sees one new and one old is off by one update.
 #[derive(Debug)]
 struct Speed {
     residual: AtomicU32,
     slowness: AtomicU32,
+    heavy_yields: AtomicU32,
 }
 
 impl Default for Speed {
     fn default() -> Self {
-        Self { residual: AtomicU32::new(0), slowness: AtomicU32::new(1f32.to_bits()) }
+        let slowness = AtomicU32::new(1f32.to_bits());
+        Self { residual: AtomicU32::new(0), slowness, heavy_yields: AtomicU32::new(0) }
     }
 }
 
@@ -140,12 +146,18 @@ impl LiveLoad {
     /// Interference `Σ min(r_i, x)` of the work in flight with a request of predicted work `x`, microseconds.
     #[inline(always)]
     pub fn interference_us(&self, newcomer: Newcomer) -> f32 {
-        newcomer.interference_us(&self.buckets.0, Packed::word, || self.total.read().0)
+        self.meets(newcomer).interference_us()
     }
 
-    /// What lighter requests in flight add for a heavy one that yields, see [`yielding_us`], microseconds per unit.
-    pub fn lighter_us(&self, newcomer: Newcomer) -> f32 {
-        yielding_us(newcomer, |bucket| self.buckets.0[bucket].read().1 as f32)
+    /// The same as the score counts it: lighter requests weigh more, as far as heavy ones yield here.
+    #[inline(always)]
+    pub(crate) fn yielding_us(&self, newcomer: Newcomer) -> f32 {
+        self.meets(newcomer).yielding_us(f32::from_bits(self.speed.heavy_yields.load(Relaxed)))
+    }
+
+    #[inline(always)]
+    fn meets(&self, newcomer: Newcomer) -> Met {
+        newcomer.meets(&self.buckets.0, Packed::word, || self.total.read().0)
     }
 
     /// Speed residual: EWMA of ln(observed / predicted work), 0 before 50 samples, within ±1.5. Written by control.
@@ -153,12 +165,20 @@ impl LiveLoad {
         f32::from_bits(self.speed.residual.load(Relaxed))
     }
 
-    /// Puts the speed residual, clamped to ±1.5, and its weight `temper` in the score, from 0 to 1; NaN counts as 0. For
+    /// Puts the speed residual, clamped to ±1.5, and its weight `temper` in the score, from 0 to 2; NaN counts as 0. For
     /// control only.
     pub fn set_speed_residual(&self, residual: f32, temper: f32) {
         let residual = if residual.is_nan() { 0.0 } else { residual.clamp(-MOST_RESIDUAL, MOST_RESIDUAL) };
         self.speed.residual.store(residual.to_bits(), Relaxed);
-        self.speed.slowness.store((temper.clamp(0.0, 1.0).max(0.0) * residual).exp().to_bits(), Relaxed);
+        self.speed
+            .slowness
+            .store((temper.clamp(0.0, MOST_TEMPER).max(0.0) * residual).exp().to_bits(), Relaxed);
+    }
+
+    /// Puts how much heavy requests yield to light ones here, 0 to 10; NaN counts as 0. For control only.
+    pub fn set_heavy_yields(&self, heavy_yields: f32) {
+        let heavy_yields = heavy_yields.clamp(0.0, MOST_YIELDING).max(0.0);
+        self.speed.heavy_yields.store(heavy_yields.to_bits(), Relaxed);
     }
 
     /// `exp(γ · rho)`: how much longer than average work takes here, tempered. Made when the residual is
@@ -337,10 +357,24 @@ mod tests {
         live.set_speed_residual(9.0, 0.5);
         assert_eq!(live.speed_residual(), MOST_RESIDUAL);
         assert!((live.slowness() - 0.75f32.exp()).abs() < 1e-6);
+        // Worker pools weigh it more than fully.
+        live.set_speed_residual(0.5, 1.5);
+        assert!((live.slowness() - 0.75f32.exp()).abs() < 1e-6);
         live.set_speed_residual(1.0, f32::NAN);
         assert_eq!(live.slowness(), 1.0);
         live.set_speed_residual(f32::NAN, 0.5);
         assert_eq!((live.speed_residual(), live.slowness()), (0.0, 1.0));
+    }
+
+    #[test]
+    fn heavy_requests_yield_as_they_are_told() {
+        let live = Arc::new(LiveLoad::default());
+        let _light = Ticket::take(&live, 1_000.0, 4, at(0));
+        let heavy = Newcomer::of(10_000.0);
+        for (told, counted_us) in [(0.0, 1_000.0), (0.5, 1_500.0), (f32::NAN, 1_000.0), (1e9, 11_000.0)] {
+            live.set_heavy_yields(told);
+            assert_eq!((live.yielding_us(heavy), live.interference_us(heavy)), (counted_us, 1_000.0));
+        }
     }
 
     proptest! {

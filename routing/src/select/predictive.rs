@@ -57,7 +57,6 @@ pub struct Scan {
     /// From then on no instance is being ramped up.
     ramped_at: Timestamp,
     peer_weight: f32,
-    heavy_yields: f32,
     cursor: AtomicUsize,
     best: [AtomicUsize; CANDIDATES],
 }
@@ -96,7 +95,6 @@ impl Scan {
             rows: instances.iter().take(MOST_RANKED).map(row).collect(),
             ramped_at: newest.plus(settings.slow_start),
             peer_weight,
-            heavy_yields: settings.serving.heavy_yields,
             cursor: AtomicUsize::new(0),
             best: Default::default(),
         }
@@ -214,7 +212,6 @@ struct Plain<'a> {
     peers: &'a PeerTable,
     notes: Notes,
     peer_weight: f32,
-    heavy_yields: f32,
 }
 
 impl<'a> Scorer<'a> {
@@ -227,7 +224,6 @@ impl<'a> Scorer<'a> {
             peers,
             notes: peers.notes(consumer_key),
             peer_weight: scan.peer_weight,
-            heavy_yields: scan.heavy_yields,
         };
         Self { plain, seen: None }
     }
@@ -242,7 +238,7 @@ impl Scores for Plain<'_> {
     #[inline(always)]
     fn score(&self, row: &Row, spared: f32) -> Score {
         let InFlight { requests, work_us } = row.live.in_flight();
-        let interference_us = || self.interference_us(row);
+        let interference_us = || row.live.yielding_us(self.newcomer);
         let cost_us = row.terms.cost_us(self.work_us, requests as f32, || work_us as f32, interference_us);
         Score { cost: cost_us * self.factor(row, spared) + row.penalty_us, in_flight: requests }
     }
@@ -255,7 +251,7 @@ impl Scores for Seeing<'_> {
         let InFlight { requests, work_us } = row.live.in_flight();
         let others = self.others.ahead(&row.live);
         let all = requests as f32 + others.requests;
-        let interference_us = || plain.interference_us(row) + others.interference_us;
+        let interference_us = || row.live.yielding_us(plain.newcomer) + others.interference_us;
         let cost_us =
             row.terms.cost_us(plain.work_us, all, || work_us as f32 + others.work_us, interference_us);
         Score { cost: cost_us * plain.factor(row, spared) + row.penalty_us, in_flight: all.round() as u32 }
@@ -263,17 +259,6 @@ impl Scores for Seeing<'_> {
 }
 
 impl Plain<'_> {
-    /// Of one's own requests there.
-    #[inline(always)]
-    fn interference_us(&self, row: &Row) -> f32 {
-        let interference_us = row.live.interference_us(self.newcomer);
-        if self.heavy_yields > 0.0 {
-            interference_us + self.heavy_yields * row.live.lighter_us(self.newcomer)
-        } else {
-            interference_us
-        }
-    }
-
     #[inline(always)]
     fn factor(&self, row: &Row, spared: f32) -> f32 {
         let mut factor = row.live.slowness() * spared;

@@ -72,15 +72,15 @@ impl Newcomer {
         self.work_us
     }
 
-    /// Interference `Σ min(r_i, x)` with what is in flight, microseconds, from the buckets and from the number of all
-    /// requests. Buckets may be read one after another while others change them.
+    /// What it meets where requests are in flight, from the buckets and from the number of all requests. Buckets may be read
+    /// one after another while others change them.
     #[inline(always)]
-    pub fn interference_us<W>(
+    pub fn meets<W>(
         self,
         buckets: &[W; BUCKETS],
         read: impl Fn(&W) -> u64,
         requests: impl FnOnce() -> u64,
-    ) -> f32 {
+    ) -> Met {
         let Self { work_us, bucket } = self;
         // Those below x's own bucket count with their work; packed words add up as they are.
         let below = buckets[..bucket].iter().fold(0, |sum: u64, word| sum.wrapping_add(read(word)));
@@ -89,7 +89,28 @@ impl Newcomer {
         let (alike, alike_us) = split(read(&buckets[bucket]));
         // The rest is larger and counts with its number, which may just miss a request: it was read at another time.
         let larger = requests().saturating_sub(smaller + alike);
-        (smaller_us + alike_us.min(alike * work_us) + larger * work_us) as i64 as f32
+        Met { lighter_us: smaller_us, others_us: alike_us.min(alike * work_us) + larger * work_us }
+    }
+}
+
+/// Interference of a newcomer with what is in flight, microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Met {
+    lighter_us: u64,
+    others_us: u64,
+}
+
+impl Met {
+    /// `Σ min(r_i, x)`.
+    #[inline(always)]
+    pub fn interference_us(self) -> f32 {
+        (self.lighter_us + self.others_us) as i64 as f32
+    }
+
+    /// The same, with the work of lighter requests counted so many times more.
+    #[inline(always)]
+    pub fn yielding_us(self, heavy_yields: f32) -> f32 {
+        self.interference_us() + heavy_yields * self.lighter_us as i64 as f32
     }
 }
 
@@ -140,10 +161,16 @@ impl Load {
         split(self.words[bucket.min(BUCKETS - 1)]).0
     }
 
+    /// What a newcomer meets.
+    #[inline(always)]
+    pub fn meets(&self, newcomer: Newcomer) -> Met {
+        newcomer.meets(&self.words, |word| *word, || self.requests())
+    }
+
     /// Interference with a newcomer, microseconds.
     #[inline(always)]
     pub fn interference_us(&self, newcomer: Newcomer) -> f32 {
-        newcomer.interference_us(&self.words, |word| *word, || self.requests())
+        self.meets(newcomer).interference_us()
     }
 
     /// Work of the newcomer's bucket and of all below, microseconds: what a shortest-first queue serves before it.
@@ -172,6 +199,7 @@ mod tests {
         [1_000, 2_000, 1_000_000].into_iter().for_each(|work| load.add(work));
         let newcomer = Newcomer::of(10_000.0);
         assert_eq!(load.interference_us(newcomer), 1_000.0 + 2_000.0 + 10_000.0);
+        assert_eq!(load.meets(newcomer).yielding_us(2.0), 13_000.0 + 2.0 * 3_000.0);
         assert_eq!(load.up_to_us(newcomer), 3_000.0);
         assert_eq!((load.requests(), load.work_us(), load.count(bucket_of(1_000))), (3, 1_003_000, 1));
     }

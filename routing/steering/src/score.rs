@@ -5,27 +5,33 @@
 //!
 //! ```text
 //! processor sharing   L(x) = x + 2 · I(x) · (n + 1 − k) / (n · k)                        n ≥ k, else x
-//! worker pool         L(x) = x + W/k · min(1, n/k)³ + x/4 · ((n + 1)/k)³
+//! worker pool         L(x) = x + W/k · min(1, n/k)¹² + x/2 · ((n + 1)/k)³
 //! score                    = L(x) · slowness / warm + penalty
 //! ```
 //!
 //! Under processor sharing two requests that share a slot delay each other by the smaller of their sizes, so the wait of
 //! the newcomer and the wait it brings to the others are the same sum: hence the 2. In a pool with FIFO workers a light
-//! request waits for whole heavy ones, so all work counts; the cubes keep a pool with free workers nearly free and make
-//! the last free worker dear, because a pool that looks full to one balancer is overfull when two think so.
+//! request waits for whole heavy ones, so all work counts. Nobody waits where a worker is free: the twelfth power leaves a
+//! pool with one free worker of four nearly free, and still a little dear, because a pool that looks full to one balancer
+//! is overfull when two think so. The cube makes the last worker dear to heavy requests, which would hold it for long.
 //!
-//! `heavy_yields` makes heavy requests avoid light ones: `I(x) + h · Σ work_b · octaves between b and x` over the lighter
-//! buckets. 0 minimises the mean response time; larger values lower the slowdown of light requests at the price of the
-//! tail of heavy ones.
+//! `heavy_yields` makes heavy requests avoid light ones: their work counts `1 + h` times in `I(x)`. 0 minimises the mean
+//! response time; larger values lower the slowdown of light requests, at the price of the tail of heavy ones where
+//! instances differ in speed: there, who yields ends on a slow one. Where all are alike nobody pays. So, where nothing else
+//! is set, `h = 3 / (1 + (s / 0.2)²)` with s the root mean square of the instances' speed residuals ([`yielding`]).
 //!
-//! Known weakness: the worker-pool form was fitted, not derived.
-
-use crate::buckets::Newcomer;
+//! Known weaknesses: the worker-pool form was fitted, not derived; others' requests are not yielded to.
 
 /// Own delay, and as much again for what a request does to the others.
 pub const EXTERNALITY: f32 = 2.0;
 /// Share of a request's own work that a full pool costs it, in the worker-pool form.
-const CROWDING: f32 = 0.25;
+const CROWDING: f32 = 0.5;
+/// How much heavy requests yield in a fleet of equals: the slowdown of light ones is then that of least-request, whose
+/// best this is ...
+const MOST_YIELDING: f64 = 3.0;
+/// ... and the spread of speeds at which half of that is left: more than equal instances are measured apart (0.1), less
+/// than half of what a fleet with a factor of three in speed is (0.5).
+const HALF_YIELDING: f64 = 0.2;
 
 /// How the instances of a pool serve.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,7 +99,7 @@ impl Terms {
             Form::WorkerPool => {
                 let slots = self.spare + 1.0;
                 let (taken, with_it) = ((requests / slots).min(1.0), (requests + 1.0) / slots);
-                own_us + in_flight_us() * self.wait * cube(taken) + own_us * CROWDING * cube(with_it)
+                own_us + in_flight_us() * self.wait * twelfth(taken) + own_us * CROWDING * cube(with_it)
             }
         }
     }
@@ -131,15 +137,17 @@ fn cube(value: f32) -> f32 {
     value * value * value
 }
 
-/// Interference with `heavy_yields`: what lighter requests in flight add for the newcomer, per unit of the knob.
-/// `work_us(bucket)`: work in flight in a bucket, microseconds.
-pub fn yielding_us(newcomer: Newcomer, work_us: impl Fn(usize) -> f32) -> f32 {
-    // A bucket that lies d octaves below is part of d of the running sums.
-    let sums = (0..newcomer.bucket()).scan(0.0, |sum, bucket| {
-        *sum += work_us(bucket);
-        Some(*sum)
-    });
-    sums.sum()
+#[inline(always)]
+fn twelfth(value: f32) -> f32 {
+    let sixth = cube(value * value);
+    sixth * sixth
+}
+
+/// `heavy_yields` for a fleet with these speed residuals, where the operator says nothing. What is not finite is ignored.
+pub fn yielding(rhos: impl Iterator<Item = f64> + Clone) -> f32 {
+    let squares = rhos.filter(|rho| rho.is_finite()).map(|rho| rho * rho);
+    let mean_square = squares.clone().sum::<f64>() / squares.count().max(1) as f64;
+    (MOST_YIELDING / (1.0 + mean_square / (HALF_YIELDING * HALF_YIELDING))) as f32
 }
 
 #[cfg(test)]
@@ -172,16 +180,15 @@ mod tests {
         let form = Form::WorkerPool;
         let cost = |n: f32| waiting_us(form, 4, 8.0, &ahead(n, 10.0));
         assert!(cost(0.0) < 0.1 && cost(1.0) < 1.0 && cost(3.0) < 6.0 && cost(4.0) > 10.0);
-        assert!((cost(4.0) - (10.0 + 2.0 * 1.25f32.powi(3))).abs() < 1e-4);
+        assert!((cost(4.0) - (10.0 + 4.0 * 1.25f32.powi(3))).abs() < 1e-4);
         assert_eq!(form.latency_us(8.0, &ahead(3.0, 10.0), 4.0), 8.0);
         assert_eq!(form.latency_us(8.0, &ahead(4.0, 10.0), 4.0), 10.5);
     }
 
     #[test]
-    fn heavy_ones_yield_by_octaves() {
-        let newcomer = Newcomer::of(1_500.0);
-        assert_eq!(newcomer.bucket(), 3);
-        let work = [10.0, 0.0, 100.0, 7.0, 9.0];
-        assert_eq!(yielding_us(newcomer, |bucket| work[bucket]), 3.0 * 10.0 + 100.0);
+    fn heavy_ones_yield_most_where_all_are_alike() {
+        let by_spread = |rho: f64| yielding([rho, -rho, f64::NAN].into_iter());
+        assert_eq!(yielding(std::iter::empty()), 3.0);
+        assert!((by_spread(0.2) - 1.5).abs() < 1e-6 && by_spread(0.1) > 2.3 && by_spread(0.5) < 0.5);
     }
 }

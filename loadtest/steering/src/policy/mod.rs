@@ -39,14 +39,14 @@ pub struct Steering {
     pub late_binding: bool,
     /// Requests that would be late are refused.
     pub admission: bool,
-    /// See `foretide_steering::score`.
-    pub heavy_yields: f32,
+    /// See `foretide_steering::score`; `None`: as the fleet's speeds say.
+    pub heavy_yields: Option<f32>,
 }
 
 impl Steering {
     /// One gateway that binds at once.
     pub fn gateway(predictor: Predictor) -> Self {
-        Self { predictor, probes: 0, late_binding: false, admission: false, heavy_yields: 0.0 }
+        Self { predictor, probes: 0, late_binding: false, admission: false, heavy_yields: None }
     }
 
     /// One of several that share what they see: as many probes a request as Prequal sends.

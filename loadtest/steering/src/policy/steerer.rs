@@ -3,10 +3,10 @@
 use crate::policy::Steering;
 use foretide_predictor::time::Timestamp;
 use foretide_steering::admission::{Admission, Applicant, MARGIN, Priority};
-use foretide_steering::buckets::{Load, Newcomer, typical_us, whole_us};
+use foretide_steering::buckets::{Load, Newcomer, whole_us};
 use foretide_steering::gate::SkillGate;
 use foretide_steering::queue::Queue;
-use foretide_steering::score::{Ahead, Form, Terms, yielding_us};
+use foretide_steering::score::{self, Ahead, Form, Terms};
 use foretide_steering::sight::{Fleet, Report};
 use foretide_steering::speed::{self, Speed};
 use rand::RngExt as _;
@@ -63,6 +63,7 @@ pub struct Steerer {
     slowness: Vec<f32>,
     /// `exp(rho)`, not tempered: for labels and for latencies.
     slow: Vec<f64>,
+    heavy_yields: f32,
     ticked_us: f64,
     gate: SkillGate,
     admission: Admission,
@@ -84,6 +85,7 @@ impl Steerer {
             speeds: vec![Speed::default(); instances],
             slowness: vec![1.0; instances],
             slow: vec![1.0; instances],
+            heavy_yields: steering.heavy_yields.unwrap_or(0.0),
             ticked_us: 0.0,
             gate: SkillGate::default(),
             admission: Admission::new(LIMITS.0 * all, LIMITS.1 * all),
@@ -196,12 +198,21 @@ impl Steerer {
             let [foreseen, blind] = choice.foreseen_us.map(f64::from);
             self.gate.observe_latency(latency_us, foreseen, blind);
         }
-        if self.fleet.is_none() && now_us > self.ticked_us + TICK_US {
+        if now_us > self.ticked_us + TICK_US {
             self.ticked_us = now_us;
+            self.tick();
+        }
+    }
+
+    /// What control does in production. With sight of others' requests, speeds come with each report.
+    fn tick(&mut self) {
+        if self.fleet.is_none() {
             let mut speeds: Vec<&mut Speed> = self.speeds.iter_mut().collect();
             speed::centre(&mut speeds);
             (0..self.own.len()).for_each(|index| self.set_slowness(index, self.speeds[index].rho()));
         }
+        let rhos = self.slow.iter().map(|slow| slow.ln());
+        self.heavy_yields = self.steering.heavy_yields.unwrap_or_else(|| score::yielding(rhos));
     }
 
     /// An instance said what it has in flight, at `said_at`.
@@ -234,11 +245,7 @@ impl Steerer {
 
     fn ahead(&self, index: usize, newcomer: Newcomer) -> Ahead {
         let mut ahead = Ahead::of(&self.own[index], newcomer);
-        if self.steering.heavy_yields > 0.0 {
-            let own = &self.own[index];
-            let lighter = yielding_us(newcomer, |bucket| own.count(bucket) as f32 * typical_us(bucket));
-            ahead.interference_us += self.steering.heavy_yields * lighter;
-        }
+        ahead.interference_us = self.own[index].meets(newcomer).yielding_us(self.heavy_yields);
         ahead
     }
 
