@@ -145,10 +145,14 @@ fn twelfth(value: f32) -> f32 {
     sixth * sixth
 }
 
-/// `heavy_yields` for a fleet with these speed residuals, where the operator says nothing. What is not finite is ignored.
+/// `heavy_yields` for a fleet with these speed residuals, where the operator says nothing; 0 while all are 0, which means that
+/// nobody was measured. What is not finite is ignored.
 pub fn yielding(rhos: impl Iterator<Item = f64> + Clone) -> f32 {
     let squares = rhos.filter(|rho| rho.is_finite()).map(|rho| rho * rho);
     let mean_square = squares.clone().sum::<f64>() / squares.count().max(1) as f64;
+    if mean_square == 0.0 {
+        return 0.0;
+    }
     (MOST_YIELDING * ((UNEQUAL - mean_square.sqrt()) / (UNEQUAL - EQUAL)).clamp(0.0, 1.0)) as f32
 }
 
@@ -190,7 +194,7 @@ mod tests {
     #[test]
     fn heavy_ones_yield_most_where_all_are_alike() {
         let by_spread = |rho: f64| yielding([rho, -rho, f64::NAN].into_iter());
-        assert_eq!([yielding(std::iter::empty()), by_spread(0.1), by_spread(0.3)], [10.0, 10.0, 0.0]);
+        assert_eq!([yielding(std::iter::empty()), by_spread(0.1), by_spread(0.3)], [0.0, 10.0, 0.0]);
         assert!((by_spread(0.185) - 5.0).abs() < 1e-5);
     }
 }
