@@ -21,10 +21,10 @@ use std::ops::RangeInclusive;
 /// Samples before a residual says anything: at a spread of a factor of two the mean is then known to 10 %.
 const ENOUGH: u64 = 50;
 /// Weight of a sample in the mean: the less they scatter, the fewer say as much (a random walk's best filter has a gain in
-/// inverse proportion to their spread). From 50 samples of memory where costs are not foreseen to 20 where they are.
-const WEIGHTS: RangeInclusive<f64> = 0.02..=0.05;
+/// inverse proportion to their spread). From 50 samples of memory where costs are not foreseen to 12 where they are.
+const WEIGHTS: RangeInclusive<f64> = 0.02..=0.08;
 /// The weight at a spread of a factor of e.
-const WEIGHT: f64 = 0.03;
+const WEIGHT: f64 = 0.05;
 /// One sample counts no more than a factor of 20 either way.
 const SAMPLE: RangeInclusive<f64> = -3.0..=3.0;
 /// Beyond a factor of 4.5 it is broken rather than slow, and health and anomalies deal with it.

@@ -15,8 +15,8 @@ use serde::Serialize;
 
 /// Where constants were found.
 pub const TUNED_ON: &str = "logn1.5 at 70 % load, seed 77";
-/// Seeds of the suite.
-pub const SEEDS: [u64; 2] = [1, 2];
+/// Seeds of the suite: with two of them tails differ by one or two per cent from those of the next two.
+pub const SEEDS: [u64; 4] = [1, 2, 3, 4];
 
 /// One line of the table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
