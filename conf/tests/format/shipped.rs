@@ -104,3 +104,17 @@ fn relative_paths_are_taken_from_the_directory_of_the_file() {
     assert_eq!(beside.server.state_dir, Path::new("etc/foretide/foretide-state"));
     assert_eq!(sound("main.toml", shipped::INIT).server.state_dir, Path::new("foretide-state"));
 }
+
+#[test]
+fn how_much_heavy_requests_yield_is_a_number_or_found_out() {
+    let with = |value: &str| {
+        shipped::REFERENCE.replace("heavy_yields = \"auto\"", &format!("heavy_yields = {value}"))
+    };
+    let yields = |value: &str| sound("", &with(value)).routing.pools[0].serving.heavy_yields;
+    assert_eq!(["\"auto\"", "0", "2.5"].map(yields), [None, Some(0.0), Some(2.5)]);
+    for (value, said) in [("\"much\"", "is a string, not \"auto\" or a number"), ("11", "heavy_yields")] {
+        let text = with(value);
+        let errors = parse("", &text).map(|_| ()).expect_err("nothing of that kind");
+        assert!(render(&errors, &text).contains(said), "{}", render(&errors, &text));
+    }
+}
