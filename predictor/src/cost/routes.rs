@@ -31,8 +31,10 @@ const PROBES: usize = 4;
 /// Completions that a track remembers.
 const MEMORY: f32 = 500.0;
 /// Sums behind the smear forget with this: short, so that a bias that comes with the hour leaves totals at once. What it
-/// adds in noise is common to all requests of a moment, which ranks them as before.
-const SMEAR_MEMORY: f32 = 100.0;
+/// adds in noise is common to all requests of a moment, which ranks them as before. The shorter, the smaller the
+/// error of sums over 100 requests (100 to 50: a tenth, in the parts of the sets that are for learning); but below 80 what a
+/// surge's own overload does to costs delays the answer to it by seconds.
+const SMEAR_MEMORY: f32 = 80.0;
 /// Completions that shares of right classes remember: longer, as classifiers differ by a per cent or two.
 const CLASS_MEMORY: f32 = 2_000.0;
 /// Completions that the mean deviation remembers.
