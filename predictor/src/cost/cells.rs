@@ -33,8 +33,8 @@ const COUNT_LIMIT: f32 = 1e6;
 const MOST_LOG: f32 = 64.0;
 const MOST_US: f32 = 1e10;
 const MOST_BYTES: f32 = 1e16;
-/// Chance that a collision wears down a cell, per observation it holds (HeavyKeeper's 1/1.08).
-const SURVIVAL: f32 = 0.925_925_9;
+/// ln of the chance that a collision wears down a cell, per observation it holds (HeavyKeeper's 1/1.08).
+const LN_SURVIVAL: f32 = -0.076_961_04;
 /// Ticks of 2^16 µs after which a cell counts as forgotten: ten minutes.
 const STALE_TICKS: u32 = 9_155;
 /// Labels further from the mean than this many spreads are drawn in ...
@@ -144,6 +144,7 @@ impl Tag {
 
 impl CellView {
     /// The same with one more observation.
+    #[inline(always)]
     pub(crate) fn with(self, label: Label) -> Self {
         if self.count < 1.0 {
             return Self {
@@ -314,7 +315,7 @@ impl Cells {
             count * 0.5
         } else {
             let draw = hash::mix(u64::from(self.collisions.fetch_add(1, Relaxed)));
-            let chance = SURVIVAL.powf(count);
+            let chance = approx::exp(LN_SURVIVAL * count);
             let hit = (draw >> 40) as f32 / (1u32 << 24) as f32 <= chance;
             if hit { count - 1.0 } else { count }
         };
@@ -324,8 +325,9 @@ impl Cells {
 
     fn choices(&self, Tag(tag): Tag) -> [&Cell; 2] {
         let mask = self.cells.len() - 1;
-        let spread = hash::mix(u64::from(tag));
-        [&self.cells[spread as usize & mask], &self.cells[(spread >> 32) as usize & mask]]
+        // Tags are hashes; the highest bits of a product and those below them depend on all of theirs.
+        let spread = u64::from(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        [&self.cells[(spread >> 44) as usize & mask], &self.cells[(spread >> 24) as usize & mask]]
     }
 }
 

@@ -122,31 +122,37 @@ impl CostClasses {
         if self.pinned.load(Relaxed) {
             return;
         }
-        let total = self.bins.iter().map(|bin| bin.load(Relaxed)).sum::<u32>() as f32;
-        let mut below = 0.0;
-        let mut border = 0;
-        for (index, bin) in self.bins.iter().enumerate() {
-            let count = bin.load(Relaxed) as f32;
-            while border < SHARES.len() && count > 0.0 && below + count >= SHARES[border] * total {
-                let inside = (SHARES[border] * total - below) / count;
-                let octave = LOWEST_OCTAVE + (index as f32 + inside) / PER_OCTAVE;
-                store(&self.borders[border], octave.exp2());
-                border += 1;
+        let total = self.total.load(Relaxed) as f32;
+        let (mut index, mut below, mut count) = (0, 0, self.bins[0].load(Relaxed));
+        for (border, share) in self.borders.iter().zip(SHARES) {
+            let wanted = share * total;
+            while ((below + count) as f32) < wanted && index + 1 < BINS {
+                index += 1;
+                below += count;
+                count = self.bins[index].load(Relaxed);
             }
-            below += count;
+            let inside = (wanted - below as f32) / count.max(1) as f32;
+            let octave = LOWEST_OCTAVE + (index as f32 + inside) / PER_OCTAVE;
+            store(border, octave.exp2());
         }
     }
 }
 
 /// The likeliest class, given the shares above the three borders.
+#[inline(always)]
 pub(crate) fn likeliest_class(above: [f32; 3]) -> CostClass {
     // Borders are nested, so the shares must fall; separate heads may say otherwise.
     let first = above[0].clamp(0.0, 1.0);
     let second = above[1].clamp(0.0, first);
     let third = above[2].clamp(0.0, second);
     let shares = [1.0 - first, first - second, second - third, third];
-    let best = (1..4).fold(0, |best, i| if shares[i] > shares[best] { i } else { best });
-    [CostClass::Light, CostClass::Medium, CostClass::Heavy, CostClass::Huge][best]
+    let (mut class, mut most) = (CostClass::Light, shares[0]);
+    for (other, share) in [CostClass::Medium, CostClass::Heavy, CostClass::Huge].into_iter().zip(&shares[1..])
+    {
+        class = if *share > most { other } else { class };
+        most = if *share > most { *share } else { most };
+    }
+    class
 }
 
 impl Clone for CostClasses {

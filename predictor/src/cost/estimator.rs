@@ -87,9 +87,9 @@ pub fn predict(
     let above = answers.above[known.track.classifier(usable)];
     let smear = known.track.smear(who, all.smear(who, 1.0));
     let log = answers.log_served;
-    let mean = f64::from(smear * approx::exp(answers.mean_logs[who]));
-    let (low, high) = (approx::exp(log - answers.half_width), approx::exp(log + answers.half_width));
-    let work_us = Estimate::new(mean, f64::from(low), f64::from(high));
+    let [mean, low, high, _] =
+        approx::exp_each([answers.mean_logs[who], log - answers.half_width, log + answers.half_width, 0.0]);
+    let work_us = Estimate::new(f64::from(smear * mean), f64::from(low), f64::from(high));
     let work_us = work_us.unwrap_or(Estimate::exact(PRIOR_WORK_US));
     CostPrediction {
         features,
@@ -107,11 +107,14 @@ pub fn predict(
 /// What the means of the request's key and route say; the model's place holds NaN.
 fn from_means(known: &Known) -> Answers {
     let route_log = known.route.mean;
-    let mean_log = |mean_us: f32, otherwise: f32| if mean_us > 0.0 { approx::ln(mean_us) } else { otherwise };
-    let global_mean = mean_log(known.global.view.mean_us, known.global.mean);
-    let route_mean = mean_log(known.route.view.mean_us, global_mean);
     let key = known.key_answer();
-    let key_mean = key.map_or(route_mean, |level| mean_log(level.view.mean_us, route_mean));
+    let key_mean_us = key.unwrap_or(&known.route).view.mean_us;
+    let means_us = [known.global.view.mean_us, known.route.view.mean_us, key_mean_us, 1.0];
+    let logs = approx::ln_each(means_us);
+    let mean_log = |which: usize, otherwise: f32| if means_us[which] > 0.0 { logs[which] } else { otherwise };
+    let global_mean = mean_log(0, known.global.mean);
+    let route_mean = mean_log(1, global_mean);
+    let key_mean = mean_log(2, route_mean);
     Answers {
         logs: [f32::NAN, known.both.mean, route_log],
         mean_logs: [f32::NAN, key_mean, route_mean],

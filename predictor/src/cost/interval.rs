@@ -5,24 +5,23 @@
 //! late the labels (adaptive conformal inference: Gibbs and Candès, NeurIPS 2021; the multiplicative step is the quantile
 //! tracker of Angelopoulos, Candès and Tibshirani, NeurIPS 2023). Static intervals lose their level under drift.
 
-use crate::cost::approx;
 use crate::estimate::LEVEL;
 
 /// For normal residuals: the 90 % quantile of |residual| over its mean, 1.645 / 0.798.
 pub(crate) const NORMAL_SCALE: f32 = 2.06;
 /// No key is known better than to 2 %: clocks and machines are not.
 pub(crate) const LEAST_SPREAD: f32 = 0.02;
-/// Step of the tracker: a miss widens by 20 %, a hit narrows by 2 %. Any 500 requests with 15 misses too many would
-/// have to widen it twentyfold, so no window can lose its level by much.
-const STEP: f32 = 0.2;
+/// e^0.18 and e^-0.02, steps of 0.2 times (missed - 0.1): a miss widens by 20 %, a hit narrows by 2 %. Any 500 requests
+/// with 15 misses too many would have to widen it twentyfold, so no window can lose its level by much.
+const WIDENING: f32 = 1.197_217_4;
+const NARROWING: f32 = 0.980_198_7;
+const _: () = assert!(LEVEL == 0.90, "the steps are those of this level");
 /// Bounds within which any real workload lies.
 const SCALES: (f32, f32) = (0.05, 50.0);
 
 /// The scale after one more truth.
 pub(crate) fn tracked(scale: f32, missed: bool) -> f32 {
-    let miss = if missed { 1.0 } else { 0.0 };
-    let step = STEP * (miss - (1.0 - LEVEL as f32));
-    sound(scale * approx::exp(step), NORMAL_SCALE)
+    sound(scale * if missed { WIDENING } else { NARROWING }, NORMAL_SCALE)
 }
 
 /// The scale if it can be used, else the other; within bounds.

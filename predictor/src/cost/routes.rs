@@ -322,21 +322,26 @@ impl Verdict {
         let mean = answers.logs[ROUTE];
         let told = answers.logs[MODEL];
         let class = likeliest_class(truth.above);
-        let right = |above: [f32; 3]| f32::from(u8::from(likeliest_class(above) == class));
+        let mut hits = [0.0; CLASSIFIERS];
+        for (hit, &above) in hits.iter_mut().zip(&answers.above) {
+            *hit = f32::from(u8::from(likeliest_class(above) == class));
+        }
         let unit = answers.mean_logs[ROUTE] + truth.excess.max(0.0);
-        let relative = |log: f32| approx::exp((log - unit).clamp(-8.0, 8.0));
         let most = answers.mean_logs[usize::from(answers.served).min(ROUTE)] + LN_MOST_RATIO;
         // A model that was not there is counted as the key's mean, so that its ratio starts in the right place.
-        let key = relative(answers.mean_logs[KEY]);
-        let model = if told.is_finite() { relative(answers.mean_logs[MODEL]) } else { key };
+        let by_model = if told.is_finite() { MODEL } else { KEY };
+        let logs = [by_model, KEY, ROUTE].map(|who| answers.mean_logs[who]);
+        let relative = |log: f32| (log - unit).clamp(-8.0, 8.0);
+        let [model, key, route, cost] =
+            approx::exp_each([logs[0], logs[1], logs[2], truth.log.min(most)].map(relative));
         Self {
             over_mean: truth.log - mean,
             by_model: told.is_finite().then_some(told - mean),
             squares: answers.logs.map(|log| square(truth.log - log)),
-            hits: answers.above.map(right),
+            hits,
             missing: std::array::from_fn(|border| truth.above[border] - answers.above[0][border]),
-            cost: relative(truth.log.min(most)),
-            predicted: [model, key, relative(answers.mean_logs[ROUTE])],
+            cost,
+            predicted: [model, key, route],
             residual: truth.log - answers.log_served,
         }
     }
@@ -361,7 +366,8 @@ impl Track {
 
     fn put(&self, view: TrackView) {
         let numbers = view.to_numbers();
-        if numbers.iter().all(|number| number.is_finite()) {
+        // Without a way out in the middle the compiler makes vectors of it.
+        if numbers.iter().fold(true, |all, number| all & number.is_finite()) {
             self.numbers.iter().zip(numbers).for_each(|(slot, number)| store(slot, number));
         }
     }

@@ -145,19 +145,18 @@ impl Level {
         self.view.count >= ENOUGH
     }
 
-    fn statistics(&self) -> [f32; 4] {
+    /// Shrunk mean, moving average and last of ln cost.
+    fn statistics(&self) -> [f32; 3] {
         let seen = self.view.count > 0.0;
         let or_mean = |value: f32| if seen { value } else { self.mean };
-        [self.mean, or_mean(self.view.log_ewma), or_mean(self.view.log_last), approx::ln_1p(self.view.count)]
+        [self.mean, or_mean(self.view.log_ewma), or_mean(self.view.log_last)]
     }
 
-    fn age_feature(&self, now: u32) -> f32 {
-        if self.view.count <= 0.0 {
-            return ABSENT;
-        }
+    /// Seconds since it was last seen; `None`: never.
+    fn age_s(&self, now: u32) -> Option<f32> {
         let age = now.wrapping_sub(self.view.seen);
         let age = if age > u32::MAX / 2 { 0 } else { age };
-        approx::ln_1p(age as f32 * 0.065_536)
+        (self.view.count > 0.0).then_some(age as f32 * 0.065_536)
     }
 }
 
@@ -173,23 +172,46 @@ impl Known {
             (place::BOTH, &self.both),
         ];
         for (at, level) in levels {
-            row[at..at + 4].copy_from_slice(&level.statistics());
+            row[at..at + 3].copy_from_slice(&level.statistics());
         }
-        let (last, age) =
-            self.exact.map_or((self.both.mean, ABSENT), |(log, age)| (log, approx::ln_1p(age as f32)));
+        let (last, completions_since) =
+            self.exact.map_or((self.both.mean, None), |(log, age)| (log, Some(age as f32)));
         row[place::EXACT] = last;
-        row[place::EXACT + 1] = age;
-        row[place::AGES] = self.source.age_feature(ticks(now));
-        row[place::AGES + 1] = self.fine.age_feature(ticks(now));
+        let amounts = [
+            self.route.view.count,
+            self.source.view.count,
+            self.parameters.view.count,
+            self.fine.view.count,
+            self.both.view.count,
+            completions_since.unwrap_or(ABSENT),
+            self.source.age_s(ticks(now)).unwrap_or(ABSENT),
+            self.fine.age_s(ticks(now)).unwrap_or(ABSENT),
+            query.in_flight,
+            // Whole vectors are quicker.
+            ABSENT,
+            ABSENT,
+            ABSENT,
+        ];
+        let places = [
+            place::ROUTE + 3,
+            place::SOURCE + 3,
+            place::PARAMETERS + 3,
+            place::FINE + 3,
+            place::BOTH + 3,
+            place::EXACT + 1,
+            place::AGES,
+            place::AGES + 1,
+            place::IN_FLIGHT,
+        ];
+        for (at, amount) in places.into_iter().zip(amount_features(amounts)) {
+            row[at] = amount;
+        }
         let best = if self.parameters.answers() { &self.parameters } else { &self.route };
         row[place::SPREAD] = best.view.spread;
         row[place::TAIL] =
             if best.view.mean_us > 0.0 { approx::ln(best.view.mean_us) - best.view.log_mean } else { 0.0 };
         row[place::MOOD] = self.mood;
-        row[place::IN_FLIGHT] = number_feature(query.in_flight);
-        for slot in 0..NUMBERS {
-            row[place::NUMBERS + slot] = number_feature(query.numbers[slot]);
-        }
+        row[place::NUMBERS..][..NUMBERS].copy_from_slice(&amount_features(query.numbers));
         for slot in 0..CATEGORIES {
             row[place::CATEGORIES + slot] = category_feature(query.categories[slot]);
         }
@@ -447,19 +469,29 @@ impl Keys {
         // Distinct first halves keep the four kinds apart even where their parts are equal.
         let parameters = query.parameter_keys();
         Self {
-            route: Tag::of(hash::pair(1, query.route_key)),
-            source: Tag::of(hash::pair(hash::pair(2, query.route_key), query.consumer_key)),
-            parameters: Tag::of(hash::pair(3, parameters.alike)),
-            fine: Tag::of(hash::pair(5, parameters.close)),
-            both: Tag::of(hash::pair(hash::pair(4, parameters.close), query.consumer_key)),
+            route: Tag::of(hash::fold(1, query.route_key)),
+            source: Tag::of(hash::fold(hash::fold(2, query.route_key), query.consumer_key)),
+            parameters: Tag::of(hash::fold(3, parameters.alike)),
+            fine: Tag::of(hash::fold(5, parameters.close)),
+            both: Tag::of(hash::fold(hash::fold(4, parameters.close), query.consumer_key)),
             exact: parameters.exact,
         }
     }
 }
 
-fn number_feature(number: f32) -> f32 {
-    // NaN compares false and so counts as absent.
-    if number >= 0.0 { approx::ln_1p(number.min(LARGEST_NUMBER)) } else { ABSENT }
+/// ln(1 + amount) of each, or [`ABSENT`].
+#[inline(always)]
+fn amount_features<const N: usize>(amounts: [f32; N]) -> [f32; N] {
+    // Plain loops over arrays, which become vectors. NaN compares false and so counts as absent.
+    let mut sums = [1.0; N];
+    for (sum, amount) in sums.iter_mut().zip(amounts) {
+        *sum += if amount >= 0.0 { amount.min(LARGEST_NUMBER) } else { 0.0 };
+    }
+    let mut features = approx::ln_each(sums);
+    for (feature, amount) in features.iter_mut().zip(amounts) {
+        *feature = if amount >= 0.0 { *feature } else { ABSENT };
+    }
+    features
 }
 
 fn category_feature(category: u64) -> f32 {
