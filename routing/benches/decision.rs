@@ -47,10 +47,10 @@ const UNLUCKY: (u64, u32) = (5, 7);
 /// division or a hash for every instance, a copy of the prediction) by more.
 const GATES: [Gate; 5] = [
     Gate { stage: Stage::Extract, load: Load::Idle, size: 20, most: 2_400 },
-    Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 6_000 },
-    Gate { stage: Stage::Decide, load: Load::Idle, size: 20, most: 2_450 },
-    Gate { stage: Stage::Decide, load: Load::Busy, size: 20, most: 3_800 },
-    Gate { stage: Stage::Decide, load: Load::Busy, size: 200, most: 23_300 },
+    Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 5_000 },
+    Gate { stage: Stage::Decide, load: Load::Idle, size: 20, most: 2_700 },
+    Gate { stage: Stage::Decide, load: Load::Busy, size: 20, most: 4_400 },
+    Gate { stage: Stage::Decide, load: Load::Busy, size: 200, most: 28_500 },
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq)]
