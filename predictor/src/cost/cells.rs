@@ -325,9 +325,8 @@ impl Cells {
 
     fn choices(&self, Tag(tag): Tag) -> [&Cell; 2] {
         let mask = self.cells.len() - 1;
-        // Tags are hashes; the highest bits of a product and those below them depend on all of theirs.
-        let spread = u64::from(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        [&self.cells[(spread >> 44) as usize & mask], &self.cells[(spread >> 24) as usize & mask]]
+        let spread = hash::mix(u64::from(tag));
+        [&self.cells[spread as usize & mask], &self.cells[(spread >> 32) as usize & mask]]
     }
 }
 

@@ -68,7 +68,7 @@ impl CostQuery {
         let mut alike = self.route_key;
         for (slot, &category) in self.categories.iter().enumerate() {
             if category != 0 {
-                alike = hash::fold(alike, category ^ slot as u64);
+                alike = hash::pair(alike, category ^ slot as u64);
             }
         }
         let (mut close, mut exact) = (alike, alike);
@@ -77,9 +77,9 @@ impl CostQuery {
                 let slot = (slot as u64) << 40;
                 // The exponent of 1 + x is the whole part of its log2, the next three bits are the eighth.
                 let bits = u64::from((number + 1.0).to_bits());
-                alike = hash::fold(alike, slot | bits >> 23);
-                close = hash::fold(close, slot | bits >> (23 - 3));
-                exact = hash::fold(exact, slot | u64::from(number.to_bits()));
+                alike = hash::pair(alike, slot | bits >> 23);
+                close = hash::pair(close, slot | bits >> (23 - 3));
+                exact = hash::pair(exact, slot | u64::from(number.to_bits()));
             }
         }
         ParameterKeys { alike, close, exact }

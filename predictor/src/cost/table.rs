@@ -469,11 +469,11 @@ impl Keys {
         // Distinct first halves keep the four kinds apart even where their parts are equal.
         let parameters = query.parameter_keys();
         Self {
-            route: Tag::of(hash::fold(1, query.route_key)),
-            source: Tag::of(hash::fold(hash::fold(2, query.route_key), query.consumer_key)),
-            parameters: Tag::of(hash::fold(3, parameters.alike)),
-            fine: Tag::of(hash::fold(5, parameters.close)),
-            both: Tag::of(hash::fold(hash::fold(4, parameters.close), query.consumer_key)),
+            route: Tag::of(hash::pair(1, query.route_key)),
+            source: Tag::of(hash::pair(hash::pair(2, query.route_key), query.consumer_key)),
+            parameters: Tag::of(hash::pair(3, parameters.alike)),
+            fine: Tag::of(hash::pair(5, parameters.close)),
+            both: Tag::of(hash::pair(hash::pair(4, parameters.close), query.consumer_key)),
             exact: parameters.exact,
         }
     }
