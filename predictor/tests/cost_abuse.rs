@@ -34,8 +34,8 @@ fn a_million_consumers_leave_memory_and_other_answers_as_they_were() {
     }
     assert!(table.occupied() <= CELLS);
     let state = LearnedCosts { table: table.snapshot(), rows: Vec::new(), model: None, gates: Vec::new() };
-    let most = (64 + 4 * 16) * CELLS;
-    assert!(codec::encode(&state).len() < most, "a cell is 64 bytes and has four exact requests of 16");
+    let most = (64 + 4 * 32) * CELLS;
+    assert!(codec::encode(&state).len() < most, "a cell is 64 bytes and has four exact requests of 32");
     for (asked, work) in [(query(1, 1, 10.0), 200.0), (query(2, 2, 5_000.0), 9_000.0)] {
         let answer = predict(&table, None, &asked, at(1_002_000)).estimate;
         assert_eq!(answer.basis, CostBasis::KeyMean);

@@ -118,7 +118,13 @@ fn from_means(known: &Known) -> Answers {
     Answers {
         logs: [f32::NAN, known.both.mean, route_log],
         mean_logs: [f32::NAN, key_mean, route_mean],
-        above: [[0.0; 3], known.parameter_classes(), known.source.above, known.route.above],
+        above: [
+            [0.0; 3],
+            known.parameter_classes(),
+            known.source.above,
+            known.route.above,
+            known.same_classes(),
+        ],
         known: known.route.view.count >= 1.0,
         served: ROUTE as u8,
         log_served: route_log,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::cost::query::{CATEGORIES, NUMBERS};
 
 /// Width of the feature vector.
-pub const FEATURES: usize = 52;
+pub const FEATURES: usize = 57;
 
 /// Where in [`Features`] the groups begin. A level is four numbers: shrunk mean, EWMA and last of ln cost, and
 /// ln(1 + count).
@@ -35,9 +35,11 @@ pub(crate) mod place {
     pub(crate) const ABOVE: usize = CATEGORIES + crate::cost::query::CATEGORIES;
     /// Which route, as a code in (0, 1].
     pub(crate) const ROUTE_CODE: usize = ABOVE + 3;
+    /// Of the very same request: shrunk mean of ln cost, ln(1 + count), shares above the class borders.
+    pub(crate) const SAME: usize = ROUTE_CODE + 1;
 }
 
-const _: () = assert!(place::ROUTE_CODE + 1 == FEATURES && NUMBERS == 12 && CATEGORIES == 8);
+const _: () = assert!(place::SAME + 5 == FEATURES && NUMBERS == 12 && CATEGORIES == 8);
 
 /// What the trees see; as it was on arrival.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,6 +102,11 @@ pub const NAMES: [&str; FEATURES] = [
     "share above medium",
     "share above heavy",
     "route",
+    "same request: mean",
+    "same request: count",
+    "same request: share above light",
+    "same request: share above medium",
+    "same request: share above heavy",
 ];
 
 impl Features {

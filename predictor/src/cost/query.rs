@@ -64,6 +64,11 @@ impl CostQuery {
         self.parameter_keys().close
     }
 
+    /// Key of the very same request: route and all parameters, whoever asks.
+    pub fn equal_parameter_key(&self) -> u64 {
+        self.parameter_keys().exact
+    }
+
     pub(crate) fn parameter_keys(&self) -> ParameterKeys {
         let mut alike = self.route_key;
         for (slot, &category) in self.categories.iter().enumerate() {

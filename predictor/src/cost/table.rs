@@ -19,7 +19,7 @@ use crate::cost::estimator::CostPrediction;
 use crate::cost::features::{ENOUGH, FEATURES, Features, place};
 use crate::cost::interval;
 use crate::cost::query::{ABSENT, CATEGORIES, CostClass, CostQuery, NUMBERS, PRIOR_WORK_US};
-use crate::cost::recent::{Recent, SavedSlot};
+use crate::cost::recent::{Recent, Same, SavedSlot};
 use crate::cost::routes::{RouteSkill, Routes, SavedTrack, TrackView, Truth};
 use crate::hash;
 use crate::time::Timestamp;
@@ -101,8 +101,8 @@ pub(crate) struct Known {
     pub parameters: Level,
     pub fine: Level,
     pub both: Level,
-    /// ln of the last cost of the same request, and completions since.
-    pub exact: Option<(f32, u32)>,
+    /// The very same request.
+    pub same: Option<Same>,
     pub track: TrackView,
     pub mood: f32,
 }
@@ -174,21 +174,19 @@ impl Known {
         for (at, level) in levels {
             row[at..at + 3].copy_from_slice(&level.statistics());
         }
-        let (last, completions_since) =
-            self.exact.map_or((self.both.mean, None), |(log, age)| (log, Some(age as f32)));
-        row[place::EXACT] = last;
+        row[place::EXACT] = self.same.map_or(self.both.mean, |same| same.log_last);
         let amounts = [
             self.route.view.count,
             self.source.view.count,
             self.parameters.view.count,
             self.fine.view.count,
             self.both.view.count,
-            completions_since.unwrap_or(ABSENT),
+            self.same.map_or(ABSENT, |same| same.age as f32),
             self.source.age_s(ticks(now)).unwrap_or(ABSENT),
             self.fine.age_s(ticks(now)).unwrap_or(ABSENT),
             query.in_flight,
+            self.same.map_or(0.0, |same| same.count),
             // Whole vectors are quicker.
-            ABSENT,
             ABSENT,
             ABSENT,
         ];
@@ -202,6 +200,7 @@ impl Known {
             place::AGES,
             place::AGES + 1,
             place::IN_FLIGHT,
+            place::SAME + 1,
         ];
         for (at, amount) in places.into_iter().zip(amount_features(amounts)) {
             row[at] = amount;
@@ -217,12 +216,24 @@ impl Known {
         }
         row[place::ABOVE..place::ABOVE + 3].copy_from_slice(&self.parameter_classes());
         row[place::ROUTE_CODE] = category_feature(query.route_key);
+        row[place::SAME] = self.same.map_or(self.both.mean, |same| {
+            (same.count * same.log_mean + PRIOR_WEIGHT * self.both.mean) / (same.count + PRIOR_WEIGHT)
+        });
+        row[place::SAME + 2..].copy_from_slice(&self.same_classes());
         Features(row)
     }
 
     /// Class histogram of the parameters, of their own source where that was seen often enough.
     pub(crate) fn parameter_classes(&self) -> [f32; 3] {
         if self.both.answers() { self.both.above } else { self.fine.above }
+    }
+
+    /// Class histogram of the very same request, shrunk towards that of all: those that merely look like it say less.
+    pub(crate) fn same_classes(&self) -> [f32; 3] {
+        self.same.map_or(PRIOR_ABOVE, |same| {
+            let weight = 1.0 / (same.count + PRIOR_WEIGHT);
+            std::array::from_fn(|i| (same.count * same.above[i] + PRIOR_WEIGHT * PRIOR_ABOVE[i]) * weight)
+        })
     }
 
     /// The key that answers when there is no model; `None` if none was seen often enough.
@@ -316,7 +327,7 @@ impl KeyTable {
         for key in [keys.parameters, keys.fine] {
             self.cells.observe(key, alike);
         }
-        self.recent.note(keys.exact, alike.log);
+        self.recent.note(keys.exact, alike.log, alike.above);
         let shared = self.without(label, excess(features, place::SOURCE, place::ROUTE));
         let route = self.cells.observe(keys.route, shared);
         if route.count > 0.0 {
@@ -441,7 +452,7 @@ impl KeyTable {
             parameters,
             fine,
             both,
-            exact: self.recent.last(keys.exact),
+            same: self.recent.same(keys.exact),
             track: self.routes.view(query.route_key),
             mood: load(&self.mood),
         }

@@ -4,10 +4,12 @@
 //! - route mean: the same per route, drawn to the global one as if that had been seen five times;
 //! - shrunk EWMA: moving average (0.1) per route and source, drawn to the route's mean with the same weight;
 //! - parameter-key mean: running mean per route and parameters (numbers by powers of two), drawn to the route's;
-//! - fine parameter-key mean: the same with numbers by eighths of these, drawn to the coarse one.
+//! - fine parameter-key mean: the same with numbers by eighths of these, drawn to the coarse one;
+//! - equal-parameter mean: the same with the very numbers, drawn to the fine one.
 //!
 //! Their intervals are one quantile tracker over one scale, their classes the class of `exp(answer)`. Beside them, class
-//! histograms: the most frequent class per parameter key (coarse and fine) and per (route, source), drawn to the route's histogram.
+//! histograms: the most frequent class per parameter key (coarse, fine, equal) and per (route, source), drawn to the route's
+//! histogram.
 //! Unbounded maps: these references need not survive abuse.
 
 use std::collections::BTreeMap;
@@ -92,14 +94,15 @@ impl Rival {
     }
 }
 
-const RIVALS: [&str; 5] = [
+const RIVALS: [&str; 6] = [
     "global mean",
     "route mean",
     "shrunk route+source EWMA",
     "parameter-key mean",
     "fine parameter-key mean",
+    "equal-parameter mean",
 ];
-const HISTOGRAMS: [&str; 3] = ["parameter key", "fine parameter key", "route+source"];
+const HISTOGRAMS: [&str; 4] = ["parameter key", "fine parameter key", "equal parameters", "route+source"];
 
 /// What the references answered about one request; keep it until the label comes.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +120,7 @@ pub(crate) struct References {
     sources: BTreeMap<u64, Average>,
     parameters: BTreeMap<u64, Average>,
     fine: BTreeMap<u64, Average>,
+    equal: BTreeMap<u64, Average>,
     rivals: [Rival; RIVALS.len()],
     histograms: BTreeMap<u64, [f64; 4]>,
     scored: usize,
@@ -131,6 +135,7 @@ impl References {
             sources: BTreeMap::new(),
             parameters: BTreeMap::new(),
             fine: BTreeMap::new(),
+            equal: BTreeMap::new(),
             rivals: RIVALS.map(Rival::new),
             histograms: BTreeMap::new(),
             scored: 0,
@@ -145,8 +150,9 @@ impl References {
         let source = of(&self.sources, source_key(query)).under(route);
         let parameters = of(&self.parameters, query.parameter_key()).under(route);
         let fine = of(&self.fine, query.fine_parameter_key()).under(parameters);
+        let equal = of(&self.equal, query.equal_parameter_key()).under(fine);
         ReferenceAnswers {
-            averages: [self.global, route, source, parameters, fine],
+            averages: [self.global, route, source, parameters, fine, equal],
             half_widths: std::array::from_fn(|i| self.rivals[i].half_width()),
             classes: histogram_keys(query).map(|key| self.likeliest(key, query.route_key)),
         }
@@ -193,6 +199,7 @@ impl References {
         self.sources.entry(source_key(query)).or_default().add(cost, EWMA_RATE);
         self.parameters.entry(query.parameter_key()).or_default().add(cost, 0.0);
         self.fine.entry(query.fine_parameter_key()).or_default().add(cost, 0.0);
+        self.equal.entry(query.equal_parameter_key()).or_default().add(cost, 0.0);
         for key in histogram_keys(query).into_iter().chain([query.route_key]) {
             self.histograms.entry(key).or_default()[class as usize] += 1.0;
         }
@@ -231,6 +238,7 @@ fn source_key(query: &CostQuery) -> u64 {
 
 /// Distinct first halves keep the kinds of keys apart.
 fn histogram_keys(query: &CostQuery) -> [u64; HISTOGRAMS.len()] {
-    let keys = [query.parameter_key(), query.fine_parameter_key(), source_key(query)];
+    let keys =
+        [query.parameter_key(), query.fine_parameter_key(), query.equal_parameter_key(), source_key(query)];
     std::array::from_fn(|i| hash::pair(i as u64, keys[i]))
 }

@@ -48,7 +48,7 @@ pub struct CostArgs {
     /// Write tables and charts as one HTML page.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Print the figures as one JSON object on the last line.
+    /// Print the figures as one JSON object; words go to standard error then.
     #[arg(long)]
     json: bool,
     /// Write each scored prediction: row,actual,mean,log_mean,lo90,hi90,class,actual_class. Rows count from 0.
@@ -74,11 +74,13 @@ fn cost(args: CostArgs) -> anyhow::Result<()> {
     let set = dataset::load(&args.columns.source(args.data, args.learn_share))?;
     reading.finish_and_clear();
     let run = scored(&set, args.learn_share, args.predictions.as_deref())?;
-    println!("{}", run.words(&set));
+    // Whoever asks for JSON pipes it on: words must not be in its way.
+    let say = |words: &str| if args.json { eprintln!("{words}") } else { println!("{words}") };
+    say(&run.words(&set));
     if let Some(report) = &args.report {
         std::fs::write(report, run.page(&set))
             .with_context(|| format!("cannot write {}", report.display()))?;
-        println!("report: {}", report.display());
+        say(&format!("report: {}", report.display()));
     }
     if args.json {
         println!("{}", run.json(&set));
