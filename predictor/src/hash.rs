@@ -13,7 +13,7 @@ pub fn pair(a: u64, b: u64) -> u64 {
 }
 
 /// splitmix64's finaliser (Steele, Lea, Flood 2014): spreads a counter or a seed over all 64 bits.
-pub fn mix(value: u64) -> u64 {
+pub const fn mix(value: u64) -> u64 {
     let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

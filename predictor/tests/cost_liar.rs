@@ -20,6 +20,8 @@ const LIAR: u64 = 0;
 const REQUESTS: u64 = 12_000;
 const TRAINED_EVERY: u64 = 3_000;
 const LIE: f64 = 1e5;
+/// Numbers of the first requests of worlds that differ by chance alone: what one of them shows may be luck.
+const WORLDS: [u64; 4] = [0, 1_000_000, 2_000_000, 3_000_000];
 
 /// Uniform in 0 to 1, by number and purpose.
 fn uniform(i: u64, purpose: u64) -> f64 {
@@ -47,13 +49,13 @@ struct World {
     model: Option<CostModel>,
 }
 
-/// Lets all requests pass; `lie(i)`: the factor on the liar's cost.
-fn run(spread: f64, lie: impl Fn(u64) -> f64) -> World {
+/// Lets all requests pass, from number `first` on; `lie(i)`: the factor on the liar's cost.
+fn run(spread: f64, first: u64, lie: impl Fn(u64) -> f64) -> World {
     let mut world = World { table: KeyTable::new(16_384), model: None };
     let mut reservoir = Reservoir::new(5_000, 1);
     let mut settings = BacktestSettings::default().train;
     settings.trees = 20;
-    for i in 0..REQUESTS {
+    for i in first..first + REQUESTS {
         let at = Timestamp::from_us(i * 10_000);
         let consumer = (uniform(i, 1) * CONSUMERS as f64) as u64;
         let size = 1 << (uniform(i, 2) * 8.0) as u32;
@@ -64,7 +66,7 @@ fn run(spread: f64, lie: impl Fn(u64) -> f64) -> World {
         let measured = Measured { work_us, bytes: None, censored: false };
         assert!(world.table.complete(&asked, &prediction, &measured, at));
         reservoir.push(Sample { at, query: asked, features: prediction.features, work_us });
-        if i % TRAINED_EVERY == TRAINED_EVERY - 1 {
+        if (i - first) % TRAINED_EVERY == TRAINED_EVERY - 1 {
             let trained = train(&reservoir.rows(), &settings, world.model.as_ref(), i, at);
             world.model = trained.ok().or(world.model);
         }
@@ -73,8 +75,7 @@ fn run(spread: f64, lie: impl Fn(u64) -> f64) -> World {
 }
 
 /// Factors by which the others' predictions differ between two worlds, in order.
-fn factors(honest: &World, lied: &World, with_model: bool) -> Vec<f64> {
-    let now = Timestamp::from_us(REQUESTS * 10_000);
+fn factors(honest: &World, lied: &World, with_model: bool, now: Timestamp) -> Vec<f64> {
     let mean = |world: &World, asked: &CostQuery| {
         let model = world.model.as_ref().filter(|_| with_model);
         predict(&world.table, model, asked, now).estimate.work_us.mean()
@@ -95,20 +96,22 @@ struct Lie {
 #[test]
 fn a_liar_with_a_tenth_of_the_traffic_moves_others_by_little() {
     let lies = [
-        Lie { how: "always up", factor: |_| LIE, bounds: (1.5, 4.0) },
+        Lie { how: "always up", factor: |_| LIE, bounds: (1.3, 4.5) },
         Lie {
             how: "now and then up",
             factor: |i| if uniform(i, 9) < 0.2 { LIE } else { 1.0 },
-            bounds: (6.0, 7.0),
+            bounds: (1.7, 4.5),
         },
         Lie { how: "always down", factor: |_| 1.0 / LIE, bounds: (1.2, 1.3) },
     ];
-    for spread in [0.3, 0.8, 1.3] {
-        let honest = run(spread, |_| 1.0);
+    for (first, spread) in WORLDS.into_iter().flat_map(|first| [0.3, 0.8, 1.3].map(|spread| (first, spread)))
+    {
+        let honest = run(spread, first, |_| 1.0);
         for Lie { how, factor, bounds } in &lies {
-            let lied = run(spread, factor);
+            let lied = run(spread, first, factor);
             for with_model in [true, false] {
-                let factors = factors(&honest, &lied, with_model);
+                let now = Timestamp::from_us((first + REQUESTS) * 10_000);
+                let factors = factors(&honest, &lied, with_model, now);
                 let (low, middle, high) =
                     (factors[0], factors[factors.len() / 2], factors[factors.len() - 1]);
                 println!("spread {spread}, {how}, model {with_model}: {low:.2} {middle:.2} {high:.2}");

@@ -46,11 +46,13 @@ pub(crate) fn exp(x: f32) -> f32 {
     // NaN compares false.
     let x = if x > -87.0 { x } else { -87.0 };
     let x = if x < 88.0 { x } else { 88.0 };
-    let n = (x * std::f32::consts::LOG2_E + ROUNDING) - ROUNDING;
+    let rounded = x * std::f32::consts::LOG2_E + ROUNDING;
+    let n = rounded - ROUNDING;
     let r = (x - n * LN2_HIGH) - n * LN2_LOW;
     let high = 0.166_666_67 + r * (0.041_666_668 + r * (0.008_333_334 + r * 0.001_388_888_9));
     let series = 1.0 + r * (1.0 + r * (0.5 + r * high));
-    series * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    // The lowest bits of `rounded` are n: shifted up they are the exponent, and a conversion is saved.
+    series * f32::from_bits((rounded.to_bits() << 23).wrapping_add(1.0f32.to_bits()))
 }
 
 /// [`exp`] of each, as [`ln_each`].

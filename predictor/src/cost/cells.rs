@@ -16,8 +16,10 @@
 use std::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 use serde::{Deserialize, Serialize};
+use wide::f32x4;
 
 use crate::cost::approx;
+use crate::cost::lanes::{SharedFour, SharedTwo, at_least, at_most, first, towards};
 use crate::hash;
 use crate::time::Timestamp;
 
@@ -26,8 +28,10 @@ const EWMA_RATE: f32 = 0.1;
 /// Weight of the newest residual in the spread: about the last thirty requests, as spreads are noisy.
 const SPREAD_RATE: f32 = 0.03;
 /// A mean reaches back this many observations at most, so that it follows drift within minutes of busy traffic.
-const MEAN_MEMORY: f32 = 500.0;
-/// Counts stop here; far above [`MEAN_MEMORY`], far below the integers an f32 cannot count.
+const MEAN_RATE: f32 = 1.0 / 500.0;
+/// Rates of the rest, in its order.
+const RATES: f32x4 = f32x4::new([EWMA_RATE, SPREAD_RATE, MEAN_RATE, MEAN_RATE]);
+/// Counts stop here; far above what a mean reaches back, far below the integers an f32 cannot count.
 const COUNT_LIMIT: f32 = 1e6;
 /// Bounds of sound numbers, beyond those of labels (an hour, a petabyte): ln cost, cost in microseconds, bytes.
 const MOST_LOG: f32 = 64.0;
@@ -51,20 +55,13 @@ pub(crate) const FIRST_SPREAD: f32 = 0.5;
 pub(crate) struct CellView {
     /// Observations behind it.
     pub count: f32,
-    /// Mean of ln(cost in µs).
-    pub log_mean: f32,
-    /// Moving average of the same.
-    pub log_ewma: f32,
-    /// The latest of the same.
+    /// The latest ln(cost in µs).
     pub log_last: f32,
-    /// Mean cost, µs.
-    pub mean_us: f32,
-    /// Moving average of |ln cost - log_mean|.
-    pub spread: f32,
-    /// Shares of costs above the three class borders.
-    pub above: [f32; 3],
-    /// Mean size of the response, bytes; 0 while none was measured.
-    pub bytes: f32,
+    /// Mean of ln cost, and shares of costs above the three class borders: all that is shrunk towards a parent.
+    pub gist: f32x4,
+    /// Moving average of ln cost; moving average of |ln cost - mean|; mean cost, µs; mean size of the response, bytes, 0
+    /// while none was measured.
+    pub rest: f32x4,
     /// When last observed, in ticks.
     pub seen: u32,
 }
@@ -78,6 +75,8 @@ pub(crate) struct Tag(u32);
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TaggedCell {
     tag: Tag,
+    /// Whether it was in the second of its two cells: in a table of the same capacity each finds its own again.
+    second: bool,
     view: CellView,
 }
 
@@ -88,12 +87,20 @@ pub(crate) struct Label {
     pub log: f32,
     /// µs.
     pub work_us: f32,
-    /// 1 for each class border it is above, else 0.
-    pub above: [f32; 3],
+    /// 0, then 1 for each class border it is above, else 0: the gist of a cost without its logarithm.
+    pub above: f32x4,
     /// Size of the response, bytes, if it was measured.
     pub bytes: Option<f32>,
     /// When, in ticks.
     pub seen: u32,
+}
+
+impl Label {
+    /// ln of it, and 1 for each class border it is above.
+    #[inline(always)]
+    pub(crate) fn gist(&self) -> f32x4 {
+        self.above + first(self.log)
+    }
 }
 
 /// Running statistics of one key: a cache line of its own.
@@ -101,15 +108,11 @@ pub(crate) struct Label {
 #[repr(align(64))]
 pub(crate) struct Cell {
     tag: AtomicU32,
-    count: AtomicU32,
-    log_mean: AtomicU32,
-    log_ewma: AtomicU32,
-    log_last: AtomicU32,
-    mean_us: AtomicU32,
-    spread: AtomicU32,
-    above: [AtomicU32; 3],
-    bytes: AtomicU32,
     seen: AtomicU32,
+    /// Count, and the latest ln cost.
+    counted: SharedTwo,
+    gist: SharedFour,
+    rest: SharedFour,
 }
 
 /// Two-choice table of cells.
@@ -143,97 +146,120 @@ impl Tag {
 }
 
 impl CellView {
+    /// Mean of ln(cost in µs).
+    #[inline(always)]
+    pub(crate) fn log_mean(&self) -> f32 {
+        self.gist.as_array()[0]
+    }
+
+    /// Moving average of the same.
+    #[inline(always)]
+    pub(crate) fn log_ewma(&self) -> f32 {
+        self.rest.as_array()[0]
+    }
+
+    /// Moving average of |ln cost - log_mean|.
+    #[inline(always)]
+    pub(crate) fn spread(&self) -> f32 {
+        self.rest.as_array()[1]
+    }
+
+    /// Mean cost, µs.
+    #[inline(always)]
+    pub(crate) fn mean_us(&self) -> f32 {
+        self.rest.as_array()[2]
+    }
+
+    /// Mean size of the response, bytes; 0 while none was measured.
+    pub(crate) fn bytes(&self) -> f32 {
+        self.rest.as_array()[3]
+    }
+
+    fn once(label: &Label) -> Self {
+        Self {
+            count: 1.0,
+            log_last: label.log,
+            gist: label.gist(),
+            rest: f32x4::new([label.log, FIRST_SPREAD, label.work_us, label.bytes.unwrap_or(0.0)]),
+            seen: label.seen,
+        }
+    }
+
     /// The same with one more observation.
     #[inline(always)]
-    pub(crate) fn with(self, label: Label) -> Self {
+    pub(crate) fn with(self, label: &Label) -> Self {
         if self.count < 1.0 {
-            return Self {
-                count: 1.0,
-                log_mean: label.log,
-                log_ewma: label.log,
-                log_last: label.log,
-                mean_us: label.work_us,
-                spread: FIRST_SPREAD,
-                above: label.above,
-                bytes: label.bytes.unwrap_or(0.0),
-                seen: label.seen,
-            };
+            return Self::once(label);
         }
-        let count = (self.count + 1.0).min(COUNT_LIMIT);
+        let count = at_most(self.count + 1.0, COUNT_LIMIT);
         let plain = 1.0 / count;
-        let rate = plain.max(1.0 / MEAN_MEMORY);
-        let reach = (REACH * self.spread).max(LEAST_REACH);
-        let residual = label.log - self.log_mean;
+        let reach = at_least(REACH * self.spread(), LEAST_REACH);
+        let residual = label.log - self.log_mean();
         let (log, work_us) = if residual.abs() <= reach {
             (label.log, label.work_us)
         } else {
-            let log = self.log_mean + reach.copysign(residual);
+            let log = self.log_mean() + reach.copysign(residual);
             (log, approx::exp(log))
         };
-        let residual = log - self.log_mean;
-        let log_mean = self.log_mean + rate * residual;
-        let mean_us = self.mean_us + rate * (work_us - self.mean_us);
+        let residual = log - self.log_mean();
+        let rate = f32x4::splat(at_least(plain, MEAN_RATE));
+        let gist = towards(self.gist, label.above + first(log), rate);
+        // Without a size the mean size goes where it is.
+        let bytes = label.bytes.unwrap_or(self.bytes());
+        let rates = f32x4::splat(plain).fast_max(RATES);
+        let rest = towards(self.rest, f32x4::new([log, residual.abs(), work_us, bytes]), rates);
+        let moved = Self { count, log_last: log, gist, rest, seen: label.seen };
         // A mean that lies beyond the reach of its own logs rests on what was believed before more was known.
-        let is_far = mean_us > FAR * work_us;
-        let mean_us = if is_far { mean_us.min(approx::exp(log_mean + reach)) } else { mean_us };
-        let above = std::array::from_fn(|i| self.above[i] + rate * (label.above[i] - self.above[i]));
-        let bytes = label.bytes.map_or(self.bytes, |bytes| {
-            if self.bytes > 0.0 { self.bytes + rate * (bytes - self.bytes) } else { bytes }
-        });
-        Self {
-            count,
-            log_mean,
-            log_ewma: self.log_ewma + EWMA_RATE.max(plain) * (log - self.log_ewma),
-            log_last: log,
-            mean_us,
-            spread: self.spread + SPREAD_RATE.max(plain) * (residual.abs() - self.spread),
-            above,
-            bytes,
-            seen: label.seen,
-        }
+        let is_far = moved.mean_us() > FAR * work_us;
+        let is_first_size = self.bytes() == 0.0 && bytes > 0.0;
+        if is_far || is_first_size { moved.corrected(reach, bytes, is_first_size) } else { moved }
+    }
+
+    /// With a mean cost that lies within reach of the mean of logs, and a first size as it is.
+    #[cold]
+    fn corrected(self, reach: f32, first_bytes: f32, is_first_size: bool) -> Self {
+        let [log_ewma, spread, mean_us, bytes] = self.rest.to_array();
+        let bytes = if is_first_size { first_bytes } else { bytes };
+        let is_far = mean_us > FAR * approx::exp(self.log_last);
+        let nearer_us = mean_us.min(approx::exp(self.log_mean() + reach));
+        let mean_us = if is_far { nearer_us } else { mean_us };
+        Self { rest: f32x4::new([log_ewma, spread, mean_us, bytes]), ..self }
     }
 
     /// Whether every number in it can be reckoned with: where labels can put it, and so far from overflow. A state file may
     /// say anything.
     pub(crate) fn is_sound(&self) -> bool {
-        let logs = [self.log_mean, self.log_ewma, self.log_last];
-        let shares = self.above.iter().all(|share| (-0.01..=1.01).contains(share));
+        let logs = [self.log_mean(), self.log_ewma(), self.log_last];
+        let shares = self.gist.to_array()[1..].iter().all(|share| (-0.01..=1.01).contains(share));
         logs.iter().all(|log| (-MOST_LOG..=MOST_LOG).contains(log))
             && shares
             && (0.0..=COUNT_LIMIT).contains(&self.count)
-            && (0.0..=MOST_US).contains(&self.mean_us)
-            && (0.0..=MOST_LOG).contains(&self.spread)
-            && (0.0..=MOST_BYTES).contains(&self.bytes)
+            && (0.0..=MOST_US).contains(&self.mean_us())
+            && (0.0..=MOST_LOG).contains(&self.spread())
+            && (0.0..=MOST_BYTES).contains(&self.bytes())
     }
 }
 
 impl Cell {
     /// What it knows now.
+    #[inline(always)]
     pub(crate) fn view(&self) -> CellView {
-        CellView {
-            count: load(&self.count),
-            log_mean: load(&self.log_mean),
-            log_ewma: load(&self.log_ewma),
-            log_last: load(&self.log_last),
-            mean_us: load(&self.mean_us),
-            spread: load(&self.spread),
-            above: [0, 1, 2].map(|i| load(&self.above[i])),
-            bytes: load(&self.bytes),
-            seen: self.seen.load(Relaxed),
-        }
+        let [count, log_last] = self.counted.load();
+        let (gist, rest) = (self.gist.load(), self.rest.load());
+        CellView { count, log_last, gist, rest, seen: self.seen.load(Relaxed) }
     }
 
     /// Overwrites what it knows. The view must be sound, and one more observation leaves a sound one sound.
+    #[inline(always)]
     pub(crate) fn put(&self, view: CellView) {
-        store(&self.count, view.count);
-        store(&self.log_mean, view.log_mean);
-        store(&self.log_ewma, view.log_ewma);
-        store(&self.log_last, view.log_last);
-        store(&self.mean_us, view.mean_us);
-        store(&self.spread, view.spread);
-        self.above.iter().zip(view.above).for_each(|(slot, share)| store(slot, share));
-        store(&self.bytes, view.bytes);
+        self.counted.store([view.count, view.log_last]);
+        self.gist.store(view.gist);
+        self.rest.store(view.rest);
         self.seen.store(view.seen, Relaxed);
+    }
+
+    fn count(&self) -> f32 {
+        self.counted.load()[0]
     }
 
     /// Gives the cell to another key.
@@ -252,6 +278,7 @@ impl Cells {
     }
 
     /// What is known about a key; a view of count 0 if nothing.
+    #[inline(always)]
     pub(crate) fn view(&self, tag: Tag) -> CellView {
         for cell in self.choices(tag) {
             if cell.tag.load(Acquire) == tag.0 {
@@ -262,23 +289,27 @@ impl Cells {
     }
 
     /// Adds an observation to a key, if it can get a cell; what was known before.
-    pub(crate) fn observe(&self, tag: Tag, label: Label) -> CellView {
+    #[inline(always)]
+    pub(crate) fn observe(&self, tag: Tag, label: &Label) -> CellView {
         let choices = self.choices(tag);
         if let Some(own) = choices.iter().find(|cell| cell.tag.load(Relaxed) == tag.0) {
             let before = own.view();
             own.put(before.with(label));
             return before;
         }
-        let nothing = CellView::default();
+        self.claim(choices, tag, label);
+        CellView::default()
+    }
+
+    /// A key that has no cell yet: takes an empty one, or wears down the weaker of its two.
+    fn claim(&self, choices: [&Cell; 2], tag: Tag, label: &Label) {
         if let Some(empty) = choices.iter().find(|cell| cell.tag.load(Relaxed) == 0) {
-            empty.hand_over(tag, nothing.with(label));
-            return nothing;
+            return empty.hand_over(tag, CellView::once(label));
         }
-        let weaker = if load(&choices[0].count) <= load(&choices[1].count) { choices[0] } else { choices[1] };
+        let weaker = if choices[0].count() <= choices[1].count() { choices[0] } else { choices[1] };
         if self.wear_down(weaker, label.seen) < 1.0 {
-            weaker.hand_over(tag, nothing.with(label));
+            weaker.hand_over(tag, CellView::once(label));
         }
-        nothing
     }
 
     /// Number of cells in use.
@@ -288,19 +319,25 @@ impl Cells {
 
     /// All cells in use.
     pub(crate) fn snapshot(&self) -> Vec<TaggedCell> {
-        let tagged =
-            self.cells.iter().map(|cell| TaggedCell { tag: Tag(cell.tag.load(Relaxed)), view: cell.view() });
-        tagged.filter(|cell| cell.tag.0 != 0).collect()
+        let tagged = |cell: &Cell| {
+            let tag = Tag(cell.tag.load(Relaxed));
+            let second = !std::ptr::eq(self.choices(tag)[0], cell);
+            TaggedCell { tag, second, view: cell.view() }
+        };
+        self.cells.iter().map(tagged).filter(|cell| cell.tag.0 != 0).collect()
     }
 
     /// Puts cells back where they belong in this capacity; a full pair of cells keeps the more frequent keys.
     pub(crate) fn restore(&self, cells: &[TaggedCell]) {
         for saved in cells.iter().filter(|saved| saved.tag.0 != 0 && saved.view.is_sound()) {
-            let [a, b] = self.choices(saved.tag);
+            let [mut a, mut b] = self.choices(saved.tag);
+            if saved.second {
+                (a, b) = (b, a);
+            }
             let free = |cell: &Cell| matches!(cell.tag.load(Relaxed), tag if tag == 0 || tag == saved.tag.0);
-            let weaker = if load(&a.count) <= load(&b.count) { a } else { b };
+            let weaker = if a.count() <= b.count() { a } else { b };
             let target = [a, b].into_iter().find(|cell| free(cell)).unwrap_or(weaker);
-            if free(target) || load(&target.count) < saved.view.count {
+            if free(target) || target.count() < saved.view.count {
                 target.hand_over(saved.tag, saved.view);
             }
         }
@@ -308,7 +345,7 @@ impl Cells {
 
     /// One collision against a cell; what is left of its count.
     fn wear_down(&self, cell: &Cell, now: u32) -> f32 {
-        let count = load(&cell.count);
+        let [count, log_last] = cell.counted.load();
         let age = now.wrapping_sub(cell.seen.load(Relaxed));
         // Beyond half the wrap the label is older than the cell: not stale.
         let left = if (STALE_TICKS..u32::MAX / 2).contains(&age) {
@@ -319,14 +356,15 @@ impl Cells {
             let hit = (draw >> 40) as f32 / (1u32 << 24) as f32 <= chance;
             if hit { count - 1.0 } else { count }
         };
-        store(&cell.count, left);
+        cell.counted.store([left, log_last]);
         left
     }
 
     fn choices(&self, Tag(tag): Tag) -> [&Cell; 2] {
+        // Tags are hashes already; a product's upper bits depend on all of theirs (Fibonacci hashing: Knuth, volume 3).
         let mask = self.cells.len() - 1;
-        let spread = hash::mix(u64::from(tag));
-        [&self.cells[spread as usize & mask], &self.cells[(spread >> 32) as usize & mask]]
+        let other = u64::from(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        [&self.cells[tag as usize & mask], &self.cells[other as usize & mask]]
     }
 }
 
@@ -335,19 +373,19 @@ mod tests {
     use super::*;
 
     fn label(work_us: f32, seen: u32) -> Label {
-        Label { log: work_us.ln(), work_us, above: [0.0; 3], bytes: None, seen }
+        Label { log: work_us.ln(), work_us, above: f32x4::ZERO, bytes: None, seen }
     }
 
     #[test]
     fn a_cell_averages_what_it_sees() {
         let cells = Cells::new(64);
         for work in [100.0, 100.0, 400.0] {
-            cells.observe(Tag::of(7), label(work, 0));
+            cells.observe(Tag::of(7), &label(work, 0));
         }
         let view = cells.view(Tag::of(7));
         assert_eq!(view.count, 3.0);
-        assert!((view.mean_us - 200.0).abs() < 0.01);
-        assert!((view.log_mean - (100f32.ln() * 2.0 + 400f32.ln()) / 3.0).abs() < 1e-4);
+        assert!((view.mean_us() - 200.0).abs() < 0.01);
+        assert!((view.log_mean() - (100f32.ln() * 2.0 + 400f32.ln()) / 3.0).abs() < 1e-4);
         assert_eq!(view.log_last, 400f32.ln());
         assert_eq!(cells.view(Tag::of(8)).count, 0.0);
     }
@@ -356,15 +394,15 @@ mod tests {
     fn a_frequent_key_survives_a_flood_and_a_forgotten_one_leaves() {
         let cells = Cells::new(64);
         for _ in 0..200 {
-            cells.observe(Tag::of(hash::mix(1)), label(10.0, 0));
+            cells.observe(Tag::of(hash::mix(1)), &label(10.0, 0));
         }
         for flood in 0..50_000u64 {
-            cells.observe(Tag::of(hash::mix(1000 + flood)), label(1.0, 0));
+            cells.observe(Tag::of(hash::mix(1000 + flood)), &label(1.0, 0));
         }
         assert!(cells.view(Tag::of(hash::mix(1))).count > 190.0);
         assert!(cells.occupied() <= 64);
         for flood in 0..50_000u64 {
-            cells.observe(Tag::of(hash::mix(90_000 + flood)), label(1.0, STALE_TICKS + 1));
+            cells.observe(Tag::of(hash::mix(90_000 + flood)), &label(1.0, STALE_TICKS + 1));
         }
         assert_eq!(cells.view(Tag::of(hash::mix(1))).count, 0.0);
     }
@@ -373,7 +411,7 @@ mod tests {
     fn a_snapshot_fits_other_capacities() {
         let cells = Cells::new(256);
         for key in 1..=40u64 {
-            cells.observe(Tag::of(hash::mix(key)), label(key as f32, 3));
+            cells.observe(Tag::of(hash::mix(key)), &label(key as f32, 3));
         }
         let larger = Cells::new(1024);
         larger.restore(&cells.snapshot());

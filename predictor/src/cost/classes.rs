@@ -8,8 +8,10 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
+use wide::f32x4;
 
 use crate::cost::cells::{load, store};
+use crate::cost::lanes::{at_least, at_most};
 use crate::cost::query::{CostClass, PRIOR_WORK_US};
 
 /// Bins per factor of two.
@@ -20,8 +22,9 @@ const LOWEST_OCTAVE: f32 = -4.0;
 const BINS: usize = 288;
 /// The histogram is halved at this many: it forgets about half within 8,000 requests.
 const MEMORY: u32 = 16_384;
-/// Borders are reckoned anew every so many observations; a scan of the bins costs as much as several observations.
-const REFRESH: u32 = 32;
+/// Borders are reckoned anew every so many observations; a scan of the bins costs as much as several observations, and so few
+/// move no percentile of thousands by much.
+const REFRESH: u32 = 128;
 /// Cumulative shares of the three borders.
 const SHARES: [f32; 3] = [0.50, 0.80, 0.95];
 
@@ -59,7 +62,8 @@ impl CostClasses {
     /// Adds a cost, by its natural logarithm.
     pub(crate) fn observe(&self, log_work: f32) {
         let octaves = log_work * std::f32::consts::LOG2_E - LOWEST_OCTAVE;
-        let bin = ((octaves * PER_OCTAVE).max(0.0) as usize).min(BINS - 1);
+        let place = at_most(at_least(octaves * PER_OCTAVE, 0.0), (BINS - 1) as f32);
+        let bin = place as i32 as usize % BINS;
         // There is one writer: adding and storing is enough, and much quicker than an atomic addition.
         self.bins[bin].store(self.bins[bin].load(Relaxed) + 1, Relaxed);
         let total = self.total.load(Relaxed) + 1;
@@ -80,6 +84,13 @@ impl CostClasses {
     /// Upper ends of light, medium and heavy, µs.
     pub(crate) fn borders_us(&self) -> [f64; 3] {
         [0, 1, 2].map(|i| f64::from(load(&self.borders[i])))
+    }
+
+    /// The same behind infinity: the class borders as the gist of a cost has them.
+    #[inline(always)]
+    pub(crate) fn borders(&self) -> f32x4 {
+        let [light, medium, heavy] = [0, 1, 2].map(|i| load(&self.borders[i]));
+        f32x4::new([f32::INFINITY, light, medium, heavy])
     }
 
     /// Keeps the borders from now on where they are put.
@@ -170,7 +181,7 @@ mod tests {
     #[test]
     fn borders_follow_the_percentiles() {
         let classes = CostClasses::new();
-        for i in 0..10_016u32 {
+        for i in 0..9_984u32 {
             classes.observe((((i * 7919) % 10_000 + 1) as f32).ln());
         }
         let [light, medium, heavy] = classes.borders_us();
@@ -179,7 +190,7 @@ mod tests {
         assert!((heavy / 9_500.0 - 1.0).abs() < 0.03, "{heavy}");
         assert_eq!(classes.class_of(f64::NAN), CostClass::Light);
         assert_eq!(classes.class_of(f64::INFINITY), CostClass::Huge);
-        assert_eq!(classes.clone().borders_us(), classes.borders_us(), "10,016 is a multiple of the refresh");
+        assert_eq!(classes.clone().borders_us(), classes.borders_us(), "9,984 is a multiple of the refresh");
     }
 
     #[test]

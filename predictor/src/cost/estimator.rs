@@ -16,12 +16,14 @@ use crate::cost::cells::FIRST_SPREAD;
 use crate::cost::classes::likeliest_class;
 use crate::cost::features::Features;
 use crate::cost::interval::LEAST_SPREAD;
+use crate::cost::lanes::at_least;
 use crate::cost::model::CostModel;
 use crate::cost::query::{CostBasis, CostEstimate, CostQuery, PRIOR_WORK_US};
 use crate::cost::routes::{Answers, KEY, MODEL, ROUTE, TrackView};
-use crate::cost::table::{KeyTable, Keys, Known};
+use crate::cost::table::{KeyTable, Keys, Known, OWN_REACH};
 use crate::estimate::Estimate;
 use crate::time::Timestamp;
+use wide::f32x4;
 
 /// A model's answer may lie this far outside the range of measured ln costs (a factor of four).
 const SLACK: f32 = 1.4;
@@ -81,10 +83,11 @@ pub fn predict(
         MODEL => shrunk(&answers, known.track.trust()),
         other => answers.logs[other],
     };
-    let first = known.key_answer().map_or(4.0 * FIRST_SPREAD, |level| level.view.spread);
+    let first = known.key_answer().map_or(4.0 * FIRST_SPREAD, |rest| rest.as_array()[1]);
     let spread = known.track.spread_under(all.spread_under(first)).max(LEAST_SPREAD);
     answers.half_width = (table.scale() * spread).min(WIDEST);
-    let above = answers.above[known.track.classifier(usable)];
+    let histogram = |which: usize| answers.histograms.map(|border| border.as_array()[which]);
+    let above = known.track.classifier(usable).map_or(answers.heads, histogram);
     let smear = known.track.smear(who, all.smear(who, 1.0));
     let log = answers.log_served;
     let [mean, low, high, _] =
@@ -106,25 +109,25 @@ pub fn predict(
 
 /// What the means of the request's key and route say; the model's place holds NaN.
 fn from_means(known: &Known) -> Answers {
-    let route_log = known.route.mean;
+    let route_log = known.route.mean();
     let key = known.key_answer();
-    let key_mean_us = key.unwrap_or(&known.route).view.mean_us;
-    let means_us = [known.global.view.mean_us, known.route.view.mean_us, key_mean_us, 1.0];
+    let key_mean_us = key.unwrap_or(known.route.view.rest).as_array()[2];
+    let source_mean_us = known.source.view.mean_us();
+    let means_us = [known.global.view.mean_us(), known.route.view.mean_us(), key_mean_us, source_mean_us];
     let logs = approx::ln_each(means_us);
     let mean_log = |which: usize, otherwise: f32| if means_us[which] > 0.0 { logs[which] } else { otherwise };
-    let global_mean = mean_log(0, known.global.mean);
+    let global_mean = mean_log(0, known.global.mean());
     let route_mean = mean_log(1, global_mean);
     let key_mean = mean_log(2, route_mean);
+    let source_mean = mean_log(3, route_mean);
+    let gists = [known.parameter_gist(), known.source.gist, known.route.gist, known.same_gist(0.0)];
+    let [_, light, medium, heavy] = f32x4::transpose(gists);
     Answers {
-        logs: [f32::NAN, known.both.mean, route_log],
+        logs: [f32::NAN, known.both.mean(), route_log],
         mean_logs: [f32::NAN, key_mean, route_mean],
-        above: [
-            [0.0; 3],
-            known.parameter_classes(),
-            known.source.above,
-            known.route.above,
-            known.same_classes(),
-        ],
+        excess: at_least(source_mean - route_mean - OWN_REACH, 0.0),
+        heads: [0.0; 3],
+        histograms: [light, medium, heavy],
         known: known.route.view.count >= 1.0,
         served: ROUTE as u8,
         log_served: route_log,
@@ -149,7 +152,8 @@ fn from_model(
         answers.logs[MODEL] = answer.log;
         answers.mean_logs[MODEL] =
             answers.mean_logs[ROUTE] + trust * (answer.mean_log - answers.mean_logs[ROUTE]);
-        answers.above[0] = std::array::from_fn(|i| answer.above[i] + track.lifts[i]);
+        let lifts = track.lifts();
+        answers.heads = std::array::from_fn(|i| answer.above[i] + lifts[i]);
     }
     usable
 }

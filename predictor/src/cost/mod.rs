@@ -13,6 +13,7 @@ mod flatten;
 mod forest;
 mod grow;
 mod interval;
+mod lanes;
 pub mod model;
 pub mod query;
 mod recent;

@@ -69,27 +69,41 @@ impl CostQuery {
         self.parameter_keys().exact
     }
 
+    /// Sums of the parameters, each times an odd constant of its own (multilinear hashing: Lemire and Kaser 2014), mixed once at
+    /// the end: what is absent adds nothing, and one multiplication a parameter and key is all it takes.
+    #[inline(always)]
     pub(crate) fn parameter_keys(&self) -> ParameterKeys {
         let mut alike = self.route_key;
         for (slot, &category) in self.categories.iter().enumerate() {
-            if category != 0 {
-                alike = hash::pair(alike, category ^ slot as u64);
-            }
+            alike = alike.wrapping_add(category.wrapping_mul(FACTORS[slot]));
         }
         let (mut close, mut exact) = (alike, alike);
         for (slot, &number) in self.numbers.iter().enumerate() {
             if number >= 0.0 {
-                let slot = (slot as u64) << 40;
+                let factor = FACTORS[CATEGORIES + slot];
+                let add = |sum: u64, bits: u32| sum.wrapping_add((u64::from(bits) + 1).wrapping_mul(factor));
                 // The exponent of 1 + x is the whole part of its log2, the next three bits are the eighth.
-                let bits = u64::from((number + 1.0).to_bits());
-                alike = hash::pair(alike, slot | bits >> 23);
-                close = hash::pair(close, slot | bits >> (23 - 3));
-                exact = hash::pair(exact, slot | u64::from(number.to_bits()));
+                let bits = (number + 1.0).to_bits();
+                alike = add(alike, bits >> 23);
+                close = add(close, bits >> (23 - 3));
+                exact = add(exact, number.to_bits());
             }
         }
+        let [alike, close, exact] = [alike, close, exact].map(|sum| hash::mix(sum).max(1));
         ParameterKeys { alike, close, exact }
     }
 }
+
+/// An odd constant for each parameter: splitmix64's numbers, which have no pattern.
+const FACTORS: [u64; CATEGORIES + NUMBERS] = {
+    let mut factors = [0; CATEGORIES + NUMBERS];
+    let mut slot = 0;
+    while slot < factors.len() {
+        factors[slot] = hash::mix(slot as u64) | 1;
+        slot += 1;
+    }
+    factors
+};
 
 /// How heavy a request is among those seen lately: below the median, up to the 80th, up to the 95th percentile, above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -8,8 +8,9 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
+use wide::f32x4;
 
-use crate::cost::cells::{load, store};
+use crate::cost::lanes::{SharedFour, SharedTwo, at_least, at_most, first, towards};
 
 /// Recently completed requests by their exact parameters.
 #[derive(Debug)]
@@ -23,15 +24,14 @@ pub(crate) struct Recent {
 #[repr(align(32))]
 struct Slot {
     tag: AtomicU32,
-    log_last: AtomicU32,
     at: AtomicU32,
-    count: AtomicU32,
-    log_mean: AtomicU32,
-    above: [AtomicU32; 3],
+    /// Times seen, and ln of the last cost.
+    counted: SharedTwo,
+    gist: SharedFour,
 }
 
-/// What is remembered of one request.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// What is remembered of one request; of a count of 0: nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Same {
     /// ln of its last cost.
     pub log_last: f32,
@@ -39,10 +39,8 @@ pub(crate) struct Same {
     pub age: u32,
     /// Times it was seen.
     pub count: f32,
-    /// Mean of ln cost.
-    pub log_mean: f32,
-    /// Shares of its costs above the three class borders.
-    pub above: [f32; 3],
+    /// Mean of ln cost, and shares of its costs above the three class borders.
+    pub gist: f32x4,
 }
 
 /// A slot for the state file. Its place is the lowest bits of the key, of which a smaller table uses fewer.
@@ -55,51 +53,49 @@ pub(crate) struct SavedSlot {
 
 /// Times seen that the means reach back: as far as those of the cells.
 const MEMORY: f32 = 500.0;
+/// A cost further from the mean of equal requests than a factor of 12 counts as that, as in the cells: who lies now and then
+/// does not own what all others who ask the same are told.
+const REACH: f32 = 2.5;
 
 impl Same {
     /// Seen once, just now.
-    fn once(log: f32, above: [f32; 3]) -> Self {
-        Self { log_last: log, age: 0, count: 1.0, log_mean: log, above }
+    fn once(gist: f32x4) -> Self {
+        Self { log_last: gist.as_array()[0], age: 0, count: 1.0, gist }
     }
 
     /// Seen again, just now.
-    fn again(self, log: f32, above: [f32; 3]) -> Self {
-        let count = (self.count + 1.0).min(MEMORY);
-        let towards = |mean: f32, new: f32| mean + (new - mean) / count;
-        Self {
-            log_last: log,
-            age: 0,
-            count,
-            log_mean: towards(self.log_mean, log),
-            above: std::array::from_fn(|border| towards(self.above[border], above[border])),
-        }
+    #[inline(always)]
+    fn again(self, gist: f32x4) -> Self {
+        let count = at_most(self.count + 1.0, MEMORY);
+        let (log, mean) = (gist.as_array()[0], self.gist.as_array()[0]);
+        let log_last = at_least(at_most(log, mean + REACH), mean - REACH);
+        let drawn_in = gist + first(log_last - log);
+        Self { log_last, age: 0, count, gist: towards(self.gist, drawn_in, f32x4::splat(1.0 / count)) }
     }
 
     fn is_sound(&self) -> bool {
-        let shares = self.above.iter().all(|share| (-0.01..=1.01).contains(share));
+        let [log_mean, shares @ ..] = self.gist.to_array();
         let counted = (1.0..=MEMORY).contains(&self.count);
-        self.log_last.is_finite() && self.log_mean.is_finite() && counted && shares
+        self.log_last.is_finite()
+            && log_mean.is_finite()
+            && counted
+            && shares.iter().all(|share| (-0.01..=1.01).contains(share))
     }
 }
 
 impl Slot {
+    #[inline(always)]
     fn same(&self, clock: u32) -> Same {
-        Same {
-            log_last: load(&self.log_last),
-            age: clock.wrapping_sub(self.at.load(Relaxed)),
-            count: load(&self.count),
-            log_mean: load(&self.log_mean),
-            above: [0, 1, 2].map(|border| load(&self.above[border])),
-        }
+        let [count, log_last] = self.counted.load();
+        Same { log_last, age: clock.wrapping_sub(self.at.load(Relaxed)), count, gist: self.gist.load() }
     }
 
+    #[inline(always)]
     fn put(&self, tag: u32, same: Same, clock: u32) {
         self.tag.store(tag, Relaxed);
-        store(&self.log_last, same.log_last);
         self.at.store(clock.wrapping_sub(same.age), Relaxed);
-        store(&self.count, same.count);
-        store(&self.log_mean, same.log_mean);
-        self.above.iter().zip(same.above).for_each(|(slot, share)| store(slot, share));
+        self.counted.store([same.count, same.log_last]);
+        self.gist.store(same.gist);
     }
 }
 
@@ -110,19 +106,21 @@ impl Recent {
         Self { slots, clock: AtomicU32::new(0) }
     }
 
-    /// What is remembered of it; `None`: nothing.
-    pub(crate) fn same(&self, key: u64) -> Option<Same> {
+    /// What is remembered of it.
+    #[inline(always)]
+    pub(crate) fn same(&self, key: u64) -> Same {
         let slot = self.slot(key);
-        (slot.tag.load(Relaxed) == tag(key)).then(|| slot.same(self.clock.load(Relaxed)))
+        if slot.tag.load(Relaxed) == tag(key) { slot.same(self.clock.load(Relaxed)) } else { Same::default() }
     }
 
-    /// It completed, at this ln cost, above these class borders.
-    pub(crate) fn note(&self, key: u64, log: f32, above: [f32; 3]) {
+    /// It completed: ln of its cost, and 1 for each class border it is above.
+    #[inline(always)]
+    pub(crate) fn note(&self, key: u64, gist: f32x4) {
         let clock = self.clock.load(Relaxed).wrapping_add(1);
         self.clock.store(clock, Relaxed);
         let (slot, tag) = (self.slot(key), tag(key));
         let is_known = slot.tag.load(Relaxed) == tag;
-        let same = if is_known { slot.same(clock).again(log, above) } else { Same::once(log, above) };
+        let same = if is_known { slot.same(clock).again(gist) } else { Same::once(gist) };
         slot.put(tag, same, clock);
     }
 
@@ -161,23 +159,24 @@ fn tag(key: u64) -> u32 {
 mod tests {
     use super::*;
 
-    fn remembered(recent: &Recent, key: u64) -> Option<(f32, u32)> {
-        recent.same(key).map(|same| (same.log_last, same.age))
+    /// Of a cost of this logarithm, below all class borders.
+    fn light(log: f32) -> f32x4 {
+        f32x4::new([log, 0.0, 0.0, 0.0])
     }
 
     #[test]
     fn equal_requests_are_averaged() {
         let recent = Recent::new(16);
-        recent.note(1 << 32, 2.0, [1.0, 0.0, 0.0]);
-        recent.note(2 << 32 | 1, 9.0, [1.0; 3]);
-        recent.note(1 << 32, 4.0, [1.0, 1.0, 0.0]);
-        let same = recent.same(1 << 32).unwrap();
-        assert_eq!((same.count, same.log_mean, same.log_last, same.age), (2.0, 3.0, 4.0, 0));
-        assert_eq!(same.above, [1.0, 0.5, 0.0]);
+        recent.note(1 << 32, f32x4::new([2.0, 1.0, 0.0, 0.0]));
+        recent.note(2 << 32 | 1, light(9.0));
+        recent.note(1 << 32, f32x4::new([4.0, 1.0, 1.0, 0.0]));
+        let same = recent.same(1 << 32);
+        assert_eq!((same.count, same.log_last, same.age), (2.0, 4.0, 0));
+        assert_eq!(same.gist.to_array(), [3.0, 1.0, 0.5, 0.0]);
         // Another request in its place: nothing of the old one is left.
-        recent.note(3 << 32, 7.0, [1.0; 3]);
-        assert_eq!(recent.same(1 << 32), None);
-        assert_eq!(recent.same(3 << 32), Some(Same::once(7.0, [1.0; 3])));
+        recent.note(3 << 32, light(7.0));
+        assert_eq!(recent.same(1 << 32), Same::default());
+        assert_eq!(recent.same(3 << 32), Same::once(light(7.0)));
     }
 
     #[test]
@@ -185,17 +184,17 @@ mod tests {
         let before = Recent::new(64);
         let keys: Vec<u64> = (1..=40).map(|i| i << 32 | (i * 7)).collect();
         for (i, &key) in keys.iter().enumerate() {
-            before.note(key, i as f32, [0.0; 3]);
+            before.note(key, light(i as f32));
         }
         let after = Recent::new(64);
         after.restore(&before.snapshot());
-        assert!(keys.iter().filter(|&&key| before.same(key).is_some()).count() > 30);
+        assert!(keys.iter().filter(|&&key| before.same(key).count > 0.0).count() > 30);
         assert!(keys.iter().all(|&key| after.same(key) == before.same(key)));
         let smaller = Recent::new(16);
         smaller.restore(&before.snapshot());
-        assert_eq!(remembered(&smaller, keys[39]), Some((39.0, 0)), "the newest of those in one place stays");
-        let broken = SavedSlot { place: u32::MAX, tag: 5, same: Same::once(f32::NAN, [0.0; 3]) };
+        assert_eq!(smaller.same(keys[39]), Same::once(light(39.0)), "the newest of those in one place stays");
+        let broken = SavedSlot { place: u32::MAX, tag: 5, same: Same::once(light(f32::NAN)) };
         after.restore(&[broken]);
-        assert_eq!(after.same(5 << 32 | u64::from(u32::MAX)), None);
+        assert_eq!(after.same(5 << 32 | u64::from(u32::MAX)), Same::default());
     }
 }

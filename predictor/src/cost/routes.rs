@@ -17,11 +17,13 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
+use wide::f32x4;
 
 use crate::cost::approx;
 use crate::cost::cells::{load, store};
 use crate::cost::classes::likeliest_class;
 use crate::cost::interval::LEAST_SPREAD;
+use crate::cost::lanes::{SharedFour, are_finite, at_least, at_most, towards};
 use crate::hash;
 
 /// Slots for routes; configurations have fewer.
@@ -55,16 +57,18 @@ const SMEARS: (f32, f32) = (0.05, 20.0);
 /// Page–Hinkley: drift that is let pass, and the sum of excess that raises an alarm, in mean deviations.
 const DRIFT_ALLOWED: f32 = 0.3;
 const DRIFT_ALARM: f32 = 60.0;
+/// Counts stop here, far below what an f32 cannot count.
+const MOST_COUNTED: f32 = 1e6;
+const ONE_ALARM: f32x4 = f32x4::new([0.0, 0.0, 0.0, 1.0]);
 
 /// Which answers compete.
 pub(crate) const MODEL: usize = 0;
 pub(crate) const KEY: usize = 1;
 pub(crate) const ROUTE: usize = 2;
-/// Whose classes compete: the model's heads (first), and the histograms of parameters, source, route and of the very same
-/// request.
-pub(crate) const CLASSIFIERS: usize = 5;
-/// The route's histogram among them.
-const ROUTE_CLASSES: usize = 3;
+/// Histograms whose classes compete with those of the model's heads: of parameters, source, route and the very same request.
+pub(crate) const HISTOGRAMS: usize = 4;
+/// The route's among them.
+const ROUTE_CLASSES: usize = 2;
 /// Shares of right classes closer than that are the same: two classifiers that differ in a tenth of 2,000 requests by chance
 /// alone end 0.7 % apart.
 const CLEARLY: f32 = 0.01;
@@ -76,8 +80,12 @@ pub struct Answers {
     pub(crate) logs: [f32; 3],
     /// ln of the expected cost by the same, before smearing.
     pub(crate) mean_logs: [f32; 3],
-    /// Shares above the class borders by the model and by the histograms of parameters, source, route and the same request.
-    pub(crate) above: [[f32; 3]; CLASSIFIERS],
+    /// How far the mean cost of its consumer lies beyond what is usual on the route, ln cost; 0 or more.
+    pub(crate) excess: f32,
+    /// Shares above the class borders by the model's heads.
+    pub(crate) heads: [f32; 3],
+    /// The same by the histograms, one a lane, border by border.
+    pub(crate) histograms: [f32x4; 3],
     /// Whether the route had been seen before; answers about an unknown one are not held against anybody.
     pub(crate) known: bool,
     /// Which of the three served.
@@ -93,8 +101,8 @@ pub struct Answers {
 pub(crate) struct Truth {
     /// ln of it.
     pub log: f32,
-    /// 1 for each class border it is above, else 0.
-    pub above: [f32; 3],
+    /// 0, then 1 for each class border it is above, else 0.
+    pub above: f32x4,
     /// How far its consumer's own mean lies beyond what is usual on the route, ln cost: weighs that much less in totals.
     pub excess: f32,
 }
@@ -106,15 +114,15 @@ struct Verdict {
     over_mean: f32,
     /// ln cost by the model, over the route's mean; `None` without one.
     by_model: Option<f32>,
-    /// Squared errors of the means (the model's place is not used: its error depends on the trust in it).
-    squares: [f32; 3],
-    /// 1 for each classifier that was right.
-    hits: [f32; CLASSIFIERS],
+    /// Squared errors of the key's mean and the route's (the model's depends on the trust in it).
+    squares: [f32; 2],
+    /// 1 where the model's heads were right, and for each histogram that was.
+    head_hit: f32,
+    hits: f32x4,
     /// What the class heads' shares lacked.
-    missing: [f32; 3],
+    missing: f32x4,
     /// Cost and predicted costs, in units of the route's mean.
-    cost: f32,
-    predicted: [f32; 3],
+    costs: f32x4,
     /// ln cost over what was served.
     residual: f32,
 }
@@ -140,29 +148,22 @@ pub struct RouteSkill {
     pub drift_alarms: f32,
 }
 
-/// Numbers of one route, as they are kept.
+/// Numbers of one route, as they are kept: in groups that move alike.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct TrackView {
-    pub seen: f32,
-    /// Of these, with a model's answer.
-    pub by_model: f32,
-    pub errors: [f32; 3],
-    pub covariance: f32,
-    pub variance: f32,
+    /// Completions; of these, with a model's answer; mean deviation of what was served; alarms of drift.
+    counted: f32x4,
     /// Decayed means of cost over exp(anchor), and of the three predictions over the same.
-    pub costs: f32,
-    pub predicted: [f32; 3],
-    pub spread: f32,
-    /// Shares of right classes by classifier.
-    pub hits: [f32; CLASSIFIERS],
-    /// What the class heads' shares lack lately.
-    pub lifts: [f32; 3],
-    /// Page–Hinkley sums, upwards and downwards, and alarms.
-    pub drift: [f32; 3],
+    totals: f32x4,
+    /// Squared error of the model, covariance and variance behind the trust in it, share of right classes of its heads.
+    model: f32x4,
+    /// Squared errors of key mean and route mean; Page–Hinkley sums, upwards and downwards.
+    means: f32x4,
+    /// Shares of right classes of the histograms.
+    hits: f32x4,
+    /// What the class heads' shares lack lately, and nothing.
+    lifts: f32x4,
 }
-
-/// How many numbers a track has.
-const NUMBERS: usize = 23;
 
 /// A route and its numbers, for the state file.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,209 +175,274 @@ pub(crate) struct SavedTrack {
 
 /// One slot.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 struct Track {
     tag: AtomicU32,
     /// Halves of the route's key, for people.
     key: [AtomicU32; 2],
-    numbers: [AtomicU32; NUMBERS],
+    counted: SharedFour,
+    totals: SharedFour,
+    model: SharedFour,
+    means: SharedFour,
+    hits: SharedFour,
+    lifts: SharedFour,
 }
 
 /// Tracks of all routes.
 #[derive(Debug)]
 pub(crate) struct Routes {
     tracks: Box<[Track]>,
-    /// All completions together.
+    /// All completions together: counts, spread and totals only.
     all: Track,
     /// Recent mean of the standardised residual over all routes.
     common: AtomicU32,
 }
 
 impl TrackView {
-    fn to_numbers(self) -> [f32; NUMBERS] {
-        let Self { errors: e, predicted: p, hits: h, lifts: l, drift: d, .. } = self;
-        let Self { seen, by_model, covariance, variance, costs, spread, .. } = self;
-        [
-            seen, by_model, covariance, variance, costs, spread, e[0], e[1], e[2], p[0], p[1], p[2], h[0],
-            h[1], h[2], h[3], h[4], l[0], l[1], l[2], d[0], d[1], d[2],
-        ]
+    /// Completions judged.
+    pub(crate) fn seen(&self) -> f32 {
+        self.counted.as_array()[0]
     }
 
-    fn from_numbers(n: [f32; NUMBERS]) -> Self {
-        Self {
-            seen: n[0],
-            by_model: n[1],
-            covariance: n[2],
-            variance: n[3],
-            costs: n[4],
-            spread: n[5],
-            errors: [n[6], n[7], n[8]],
-            predicted: [n[9], n[10], n[11]],
-            hits: [n[12], n[13], n[14], n[15], n[16]],
-            lifts: [n[17], n[18], n[19]],
-            drift: [n[20], n[21], n[22]],
-        }
+    /// Of these, with a model's answer.
+    fn by_model(&self) -> f32 {
+        self.counted.as_array()[1]
+    }
+
+    /// Mean deviation of what was served.
+    fn spread(&self) -> f32 {
+        self.counted.as_array()[2]
+    }
+
+    fn drift_alarms(&self) -> f32 {
+        self.counted.as_array()[3]
+    }
+
+    /// Squared errors of model, key mean, route mean.
+    fn errors(&self) -> [f32; 3] {
+        [self.model.as_array()[0], self.means.as_array()[0], self.means.as_array()[1]]
+    }
+
+    /// What the class heads' shares lack lately.
+    pub(crate) fn lifts(&self) -> [f32; 3] {
+        let [light, medium, heavy, _] = self.lifts.to_array();
+        [light, medium, heavy]
     }
 
     /// How far the model's distance from the route's mean is believed.
     pub(crate) fn trust(&self) -> f32 {
-        if self.variance <= 0.0 {
+        let [_, covariance, variance, _] = self.model.to_array();
+        if variance <= 0.0 {
             return 1.0;
         }
-        let measured = (self.covariance / self.variance).clamp(0.0, 1.0);
-        let weight = self.by_model / (self.by_model + PRIOR_WEIGHT);
+        let measured = (covariance / variance).clamp(0.0, 1.0);
+        let weight = self.by_model() / (self.by_model() + PRIOR_WEIGHT);
         1.0 + weight * (measured - 1.0)
     }
 
     /// Who answers best: model, key mean or route mean. Before enough was judged: whoever knows most.
     pub(crate) fn best(&self, model_is_there: bool, key_is_there: bool) -> usize {
-        let judged = self.by_model >= PRIOR_WEIGHT;
-        let best_mean = self.errors[KEY].min(self.errors[ROUTE]);
-        let model_leads = !judged || self.errors[MODEL] <= best_mean * TIE;
+        let errors = self.errors();
+        let judged = self.by_model() >= PRIOR_WEIGHT;
+        let best_mean = errors[KEY].min(errors[ROUTE]);
+        let model_leads = !judged || errors[MODEL] <= best_mean * TIE;
         if model_is_there && model_leads {
             return MODEL;
         }
-        let key_leads = self.seen < PRIOR_WEIGHT || self.errors[KEY] < self.errors[ROUTE];
+        let key_leads = self.seen() < PRIOR_WEIGHT || errors[KEY] < errors[ROUTE];
         if key_is_there && key_leads { KEY } else { ROUTE }
     }
 
-    /// Whose class is served: whoever was right most often, but the route's own histogram unless another is clearly better;
-    /// before enough was judged, who knows most.
-    pub(crate) fn classifier(&self, model_is_there: bool) -> usize {
-        let first = usize::from(!model_is_there);
-        if first == 0 && self.by_model < PRIOR_WEIGHT {
-            return 0;
+    /// The histogram whose class is served, `None`: the model's heads. Whoever was right most often, but the route's own
+    /// histogram unless another is clearly better; before enough was judged, who knows most.
+    pub(crate) fn classifier(&self, model_is_there: bool) -> Option<usize> {
+        if model_is_there && self.by_model() < PRIOR_WEIGHT {
+            return None;
         }
-        let better =
-            |best: usize, other: usize| if self.hits[other] > self.hits[best] { other } else { best };
-        let best = (first + 1..CLASSIFIERS).fold(first, better);
-        if self.hits[best] < self.hits[ROUTE_CLASSES] + CLEARLY { ROUTE_CLASSES } else { best }
+        let (hits, heads) = (self.hits.to_array(), self.model.as_array()[3]);
+        let best = (1..HISTOGRAMS).fold(0, |best, other| if hits[other] > hits[best] { other } else { best });
+        let heads_lead = model_is_there && heads >= hits[best];
+        let most = if heads_lead { heads } else { hits[best] };
+        if most < hits[ROUTE_CLASSES] + CLEARLY && self.seen() >= PRIOR_WEIGHT {
+            return Some(ROUTE_CLASSES);
+        }
+        (!heads_lead).then_some(best)
     }
 
     /// Factor from one competitor's predicted to expected cost, drawn towards `parent`'s.
     pub(crate) fn smear(&self, who: usize, parent: f32) -> f32 {
-        let seen = if who == MODEL { self.by_model } else { self.seen };
-        let weight = seen.min(SMEAR_MEMORY);
-        let own = weight * self.predicted[who];
-        let prior = PRIOR_WEIGHT * self.predicted[who].max(1e-6);
-        ((weight * self.costs + prior * parent) / (own + prior)).clamp(SMEARS.0, SMEARS.1)
+        let [costs, predicted @ ..] = self.totals.as_array();
+        let seen = if who == MODEL { self.by_model() } else { self.seen() };
+        let weight = at_most(seen, SMEAR_MEMORY);
+        let own = weight * predicted[who];
+        let prior = PRIOR_WEIGHT * at_least(predicted[who], 1e-6);
+        ((weight * costs + prior * parent) / (own + prior)).clamp(SMEARS.0, SMEARS.1)
     }
 
     /// Mean deviation of what is served, from the first request on.
     pub(crate) fn spread_under(&self, parent: f32) -> f32 {
-        let weight = self.seen / (self.seen + PRIOR_WEIGHT);
-        (weight * self.spread + (1.0 - weight) * parent).max(LEAST_SPREAD)
+        let weight = self.seen() / (self.seen() + PRIOR_WEIGHT);
+        at_least(weight * self.spread() + (1.0 - weight) * parent, LEAST_SPREAD)
     }
 
     /// 1 - squared error of what serves over the route mean's.
     pub(crate) fn skill(&self) -> f32 {
-        let best = self.errors[self.best(self.by_model > 0.0, true)];
-        let rival = self.errors[ROUTE];
-        if self.seen < PRIOR_WEIGHT || rival <= 0.0 { 0.0 } else { (1.0 - best / rival).clamp(-1.0, 1.0) }
+        let errors = self.errors();
+        let (best, rival) = (errors[self.best(self.by_model() > 0.0, true)], errors[ROUTE]);
+        if self.seen() < PRIOR_WEIGHT || rival <= 0.0 { 0.0 } else { (1.0 - best / rival).clamp(-1.0, 1.0) }
     }
 
     /// With one more completion.
-    fn with(mut self, verdict: &Verdict, common: f32) -> Self {
-        self.seen = (self.seen + 1.0).min(1e6);
-        let share = 1.0 / self.seen;
-        for who in [KEY, ROUTE] {
-            towards(&mut self.errors[who], verdict.squares[who], share.max(1.0 / MEMORY));
+    #[inline(always)]
+    fn with(self, verdict: &Verdict, common: f32) -> Self {
+        let x = standardised(verdict.residual, self.spread()) - common;
+        let mut next = self.with_totals(verdict);
+        let share = 1.0 / next.seen();
+        next.hits = towards(self.hits, verdict.hits, f32x4::splat(at_least(share, 1.0 / CLASS_MEMORY)));
+        let [_, _, mut up, mut down] = self.means.to_array();
+        (up, down) = (at_least(up + x - DRIFT_ALLOWED, 0.0), at_least(down - x - DRIFT_ALLOWED, 0.0));
+        if up > DRIFT_ALARM || down > DRIFT_ALARM {
+            (up, down) = (0.0, 0.0);
+            next.counted += ONE_ALARM;
         }
-        for classifier in 1..CLASSIFIERS {
-            towards(&mut self.hits[classifier], verdict.hits[classifier], share.max(1.0 / CLASS_MEMORY));
-        }
+        let rate = at_least(share, 1.0 / MEMORY);
+        let [key, route] = verdict.squares;
+        let rates = f32x4::new([rate, rate, 1.0, 1.0]);
+        next.means = towards(self.means, f32x4::new([key, route, up, down]), rates);
         if let Some(told) = verdict.by_model {
-            self.judge_model(told, verdict);
+            next.judge_model(told, verdict);
         }
-        let rate = share.max(1.0 / SMEAR_MEMORY);
-        towards(&mut self.costs, verdict.cost, rate);
-        for (mean, &told) in self.predicted.iter_mut().zip(&verdict.predicted) {
-            towards(mean, told, rate);
+        next
+    }
+
+    /// Counts, spread and totals with one more completion.
+    #[inline(always)]
+    fn with_totals(self, verdict: &Verdict) -> Self {
+        let [seen, by_model, spread, alarms] = self.counted.to_array();
+        let seen = at_most(seen + 1.0, MOST_COUNTED);
+        let by_model =
+            if verdict.by_model.is_some() { at_most(by_model + 1.0, MOST_COUNTED) } else { by_model };
+        let share = 1.0 / seen;
+        let deviation = at_most(verdict.residual.abs(), 4.0);
+        let spread = spread + at_least(share, 1.0 / SPREAD_MEMORY) * (deviation - spread);
+        let rate = at_least(share, 1.0 / SMEAR_MEMORY);
+        Self {
+            counted: f32x4::new([seen, by_model, spread, alarms]),
+            totals: towards(self.totals, verdict.costs, f32x4::splat(rate)),
+            ..self
         }
-        self.watch_drift(verdict.residual, common);
-        let deviation = verdict.residual.abs().min(4.0);
-        towards(&mut self.spread, deviation, share.max(1.0 / SPREAD_MEMORY));
-        self
     }
 
     /// Error, trust and class shares of the model, which said `told` over the route's mean.
+    #[inline(always)]
     fn judge_model(&mut self, told: f32, verdict: &Verdict) {
-        self.by_model = (self.by_model + 1.0).min(1e6);
-        let share = 1.0 / self.by_model;
-        let rate = share.max(1.0 / MEMORY);
+        let share = 1.0 / self.by_model();
+        let (rate, class_rate) = (at_least(share, 1.0 / MEMORY), at_least(share, 1.0 / CLASS_MEMORY));
         let missed = verdict.over_mean - self.trust() * told;
         let (told, was) = (told.clamp(-4.0, 4.0), verdict.over_mean.clamp(-4.0, 4.0));
-        towards(&mut self.errors[MODEL], square(missed), rate);
-        towards(&mut self.covariance, told * was, rate);
-        towards(&mut self.variance, told * told, rate);
-        towards(&mut self.hits[0], verdict.hits[0], share.max(1.0 / CLASS_MEMORY));
-        for (lift, missing) in self.lifts.iter_mut().zip(verdict.missing) {
-            *lift = (*lift + LIFT_RATE * missing).clamp(-0.5, 0.5);
-        }
+        let new = f32x4::new([square(missed), told * was, told * told, verdict.head_hit]);
+        self.model = towards(self.model, new, f32x4::new([rate, rate, rate, class_rate]));
+        let lifted = self.lifts + f32x4::splat(LIFT_RATE) * verdict.missing;
+        self.lifts = lifted.fast_max(f32x4::splat(-0.5)).fast_min(f32x4::splat(0.5));
     }
 
-    /// Page–Hinkley both ways on the residual in mean deviations, less the common mode; an alarm starts anew.
-    fn watch_drift(&mut self, residual: f32, common: f32) {
-        let x = standardised(residual, self.spread) - common;
-        self.drift[0] = (self.drift[0] + x - DRIFT_ALLOWED).max(0.0);
-        self.drift[1] = (self.drift[1] - x - DRIFT_ALLOWED).max(0.0);
-        if self.drift[0] > DRIFT_ALARM || self.drift[1] > DRIFT_ALARM {
-            self.drift = [0.0, 0.0, (self.drift[2] + 1.0).min(1e6)];
-        }
+    /// Whether all numbers can be reckoned with; if one cannot, their sum cannot.
+    #[inline(always)]
+    fn is_finite(&self) -> bool {
+        are_finite(self.counted + self.totals + self.model + self.means + self.hits + self.lifts)
     }
 }
 
 impl Verdict {
+    #[inline(always)]
     fn of(answers: &Answers, truth: Truth) -> Self {
         let mean = answers.logs[ROUTE];
         let told = answers.logs[MODEL];
-        let class = likeliest_class(truth.above);
-        let mut hits = [0.0; CLASSIFIERS];
-        for (hit, &above) in hits.iter_mut().zip(&answers.above) {
-            *hit = f32::from(u8::from(likeliest_class(above) == class));
-        }
-        let unit = answers.mean_logs[ROUTE] + truth.excess.max(0.0);
+        let [_, light, medium, heavy] = truth.above.to_array();
+        let class = class_above(light + medium + heavy);
+        let unit = answers.mean_logs[ROUTE] + at_least(truth.excess, 0.0);
         let most = answers.mean_logs[usize::from(answers.served).min(ROUTE)] + LN_MOST_RATIO;
         // A model that was not there is counted as the key's mean, so that its ratio starts in the right place.
         let by_model = if told.is_finite() { MODEL } else { KEY };
-        let logs = [by_model, KEY, ROUTE].map(|who| answers.mean_logs[who]);
+        let [model, key, route] = [by_model, KEY, ROUTE].map(|who| answers.mean_logs[who]);
         let relative = |log: f32| (log - unit).clamp(-8.0, 8.0);
-        let [model, key, route, cost] =
-            approx::exp_each([logs[0], logs[1], logs[2], truth.log.min(most)].map(relative));
+        let costs = approx::exp_each([at_most(truth.log, most), model, key, route].map(relative));
+        let heads = answers.heads;
         Self {
             over_mean: truth.log - mean,
             by_model: told.is_finite().then_some(told - mean),
-            squares: answers.logs.map(|log| square(truth.log - log)),
-            hits,
-            missing: std::array::from_fn(|border| truth.above[border] - answers.above[0][border]),
-            cost,
-            predicted: [model, key, route],
+            squares: [answers.logs[KEY], answers.logs[ROUTE]].map(|log| square(truth.log - log)),
+            head_hit: f32::from(u8::from(likeliest_class(heads) as usize == class)),
+            hits: right_classes(&answers.histograms, class),
+            missing: f32x4::new([light - heads[0], medium - heads[1], heavy - heads[2], 0.0]),
+            costs: f32x4::new(costs),
             residual: truth.log - answers.log_served,
         }
     }
 }
 
-fn towards(mean: &mut f32, new: f32, rate: f32) {
-    *mean += rate * (new - *mean);
+/// The number of borders a cost is above, 0 to 3, as an integer: its lowest bits behind 2^23.
+#[inline(always)]
+fn class_above(borders: f32) -> usize {
+    ((borders + 8_388_608.0).to_bits() & 3) as usize
+}
+
+/// 1 in each lane whose likeliest class ([`likeliest_class`]) is this one, from 0 to 3; shares above the borders come one
+/// classifier a lane.
+#[inline(always)]
+fn right_classes(above: &[f32x4; 3], class: usize) -> f32x4 {
+    let [zero, one] = [f32x4::ZERO, f32x4::ONE];
+    let first = above[0].fast_max(zero).fast_min(one);
+    let second = above[1].fast_max(zero).fast_min(first);
+    let third = above[2].fast_max(zero).fast_min(second);
+    let shares = [one - first, first - second, second - third, third];
+    // Of equal ones the first counts.
+    let up_to_light = shares[0];
+    let up_to_medium = up_to_light.fast_max(shares[1]);
+    let up_to_heavy = up_to_medium.fast_max(shares[2]);
+    let before = [f32x4::splat(-1.0), up_to_light, up_to_medium, up_to_heavy];
+    let most = up_to_heavy.fast_max(shares[3]);
+    let class = class % 4;
+    shares[class].simd_gt(before[class]) & shares[class].simd_eq(most) & one
 }
 
 fn square(error: f32) -> f32 {
-    (error * error).min(MOST_SQUARE)
+    at_most(error * error, MOST_SQUARE)
 }
 
 fn standardised(residual: f32, spread: f32) -> f32 {
-    (residual / spread.max(LEAST_SPREAD)).clamp(-5.0, 5.0)
+    (residual / at_least(spread, LEAST_SPREAD)).clamp(-5.0, 5.0)
 }
 
 impl Track {
+    #[inline(always)]
     fn view(&self) -> TrackView {
-        TrackView::from_numbers(std::array::from_fn(|i| load(&self.numbers[i])))
+        TrackView {
+            counted: self.counted.load(),
+            totals: self.totals.load(),
+            model: self.model.load(),
+            means: self.means.load(),
+            hits: self.hits.load(),
+            lifts: self.lifts.load(),
+        }
     }
 
+    #[inline(always)]
     fn put(&self, view: TrackView) {
-        let numbers = view.to_numbers();
-        // Without a way out in the middle the compiler makes vectors of it.
-        if numbers.iter().fold(true, |all, number| all & number.is_finite()) {
-            self.numbers.iter().zip(numbers).for_each(|(slot, number)| store(slot, number));
+        if view.is_finite() {
+            self.put_totals(view);
+            self.model.store(view.model);
+            self.means.store(view.means);
+            self.hits.store(view.hits);
+            self.lifts.store(view.lifts);
+        }
+    }
+
+    #[inline(always)]
+    fn put_totals(&self, view: TrackView) {
+        if are_finite(view.counted + view.totals) {
+            self.counted.store(view.counted);
+            self.totals.store(view.totals);
         }
     }
 
@@ -432,8 +498,8 @@ impl Routes {
         let verdict = Verdict::of(answers, truth);
         let before = track.view();
         track.put(before.with(&verdict, common));
-        self.all.put(self.all.view().with(&verdict, 0.0));
-        let x = standardised(verdict.residual, before.spread);
+        self.all.put_totals(self.all.view().with_totals(&verdict));
+        let x = standardised(verdict.residual, before.spread());
         store(&self.common, common + 0.01 * (x - common));
     }
 
@@ -445,13 +511,13 @@ impl Routes {
             let view = track.view();
             RouteSkill {
                 route_key: track.route_key(),
-                seen: view.seen,
+                seen: view.seen(),
                 skill: view.skill(),
-                errors: view.errors,
+                errors: view.errors(),
                 trust: view.trust(),
                 smear: view.smear(MODEL, parent),
-                spread: view.spread,
-                drift_alarms: view.drift[2],
+                spread: view.spread(),
+                drift_alarms: view.drift_alarms(),
             }
         };
         used.map(skill).collect()

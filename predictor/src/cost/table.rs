@@ -11,6 +11,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
+use wide::f32x4;
 
 use crate::cost::approx;
 use crate::cost::cells::{Cell, CellView, Cells, Label, Tag, TaggedCell, load, store, ticks};
@@ -18,7 +19,8 @@ use crate::cost::classes::{CostClasses, CostClassesState};
 use crate::cost::estimator::CostPrediction;
 use crate::cost::features::{ENOUGH, FEATURES, Features, place};
 use crate::cost::interval;
-use crate::cost::query::{ABSENT, CATEGORIES, CostClass, CostQuery, NUMBERS, PRIOR_WORK_US};
+use crate::cost::lanes::{at_least, at_most, first, towards};
+use crate::cost::query::{ABSENT, CATEGORIES, CostClass, CostQuery, NUMBERS};
 use crate::cost::recent::{Recent, Same, SavedSlot};
 use crate::cost::routes::{RouteSkill, Routes, SavedTrack, TrackView, Truth};
 use crate::hash;
@@ -26,6 +28,8 @@ use crate::time::Timestamp;
 
 /// Observations that the parent's mean is worth.
 const PRIOR_WEIGHT: f32 = 5.0;
+/// ln of [`PRIOR_WORK_US`]; a test holds it.
+const PRIOR_LOG: f32 = 9.210_34;
 /// Labels are clamped to these, microseconds: nothing real costs less, nothing is proxied longer (an hour).
 const LABEL_RANGE_US: (f64, f64) = (0.01, 3.6e9);
 /// Numeric parameters are clamped here: above, a size in bytes is no size.
@@ -36,7 +40,7 @@ const MOOD_RATE: f32 = 0.02;
 /// what is beyond is taken off its labels there, while its own cells learn them as they are. So one that lies, or is just
 /// far more expensive than everybody else, moves a mean that others are answered from by its share of the traffic times
 /// four at most, and not by a hundred thousand. Tenants of one service rarely differ by more at the same parameters.
-const OWN_REACH: f32 = 1.386;
+pub(crate) const OWN_REACH: f32 = 1.386;
 /// Exact requests remembered per cell of the table.
 const RECENT_PER_CELL: usize = 4;
 
@@ -85,10 +89,8 @@ pub struct Measured {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Level {
     pub view: CellView,
-    /// Shrunk mean of ln cost.
-    pub mean: f32,
-    /// Shrunk shares above the class borders.
-    pub above: [f32; 3],
+    /// Shrunk mean of ln cost and shares above the class borders.
+    pub gist: f32x4,
 }
 
 /// All that the table knows about one request.
@@ -102,7 +104,7 @@ pub(crate) struct Known {
     pub fine: Level,
     pub both: Level,
     /// The very same request.
-    pub same: Option<Same>,
+    pub same: Same,
     pub track: TrackView,
     pub mood: f32,
 }
@@ -126,18 +128,25 @@ fn excess(features: &Features, own: usize, shared: usize) -> f32 {
     apart - apart.clamp(-OWN_REACH, OWN_REACH)
 }
 
-/// Shares of costs above the class borders, by definition.
-const PRIOR_ABOVE: [f32; 3] = [0.50, 0.20, 0.05];
+/// Shares of costs above the class borders, by definition; behind a place for the mean of ln cost.
+const PRIOR_ABOVE: f32x4 = f32x4::new([0.0, 0.50, 0.20, 0.05]);
+
+/// A gist seen so often, shrunk towards its parent's.
+#[inline(always)]
+fn shrunk(parent: f32x4, own: f32x4, count: f32) -> f32x4 {
+    towards(parent, own, f32x4::splat(count / (count + PRIOR_WEIGHT)))
+}
 
 impl Level {
-    fn under(parent: &Level, mean: f32, view: CellView) -> Self {
-        let weight = 1.0 / (view.count + PRIOR_WEIGHT);
-        let shrunk = |own: f32, theirs: f32| (view.count * own + PRIOR_WEIGHT * theirs) * weight;
-        Self {
-            view,
-            mean: shrunk(view.log_mean, mean),
-            above: std::array::from_fn(|i| shrunk(view.above[i], parent.above[i])),
-        }
+    #[inline(always)]
+    fn under(parent: f32x4, view: CellView) -> Self {
+        Self { view, gist: shrunk(parent, view.gist, view.count) }
+    }
+
+    /// Shrunk mean of ln cost.
+    #[inline(always)]
+    pub(crate) fn mean(&self) -> f32 {
+        self.gist.as_array()[0]
     }
 
     /// Whether it has seen enough to answer by itself.
@@ -145,100 +154,106 @@ impl Level {
         self.view.count >= ENOUGH
     }
 
-    /// Shrunk mean, moving average and last of ln cost.
-    fn statistics(&self) -> [f32; 3] {
+    /// Shrunk mean, moving average and last of ln cost, and a place for the count.
+    #[inline(always)]
+    fn statistics(&self) -> [f32; 4] {
         let seen = self.view.count > 0.0;
-        let or_mean = |value: f32| if seen { value } else { self.mean };
-        [self.mean, or_mean(self.view.log_ewma), or_mean(self.view.log_last)]
+        let or_mean = |value: f32| if seen { value } else { self.mean() };
+        [self.mean(), or_mean(self.view.log_ewma()), or_mean(self.view.log_last), 0.0]
     }
 
-    /// Seconds since it was last seen; `None`: never.
-    fn age_s(&self, now: u32) -> Option<f32> {
-        let age = now.wrapping_sub(self.view.seen);
-        let age = if age > u32::MAX / 2 { 0 } else { age };
-        (self.view.count > 0.0).then_some(age as f32 * 0.065_536)
+    /// Seconds since it was last seen; [`ABSENT`]: never.
+    #[inline(always)]
+    fn age_s(&self, now: u32) -> f32 {
+        // A clock that went back makes a negative age.
+        let age = now.wrapping_sub(self.view.seen) as i32;
+        if self.view.count > 0.0 { age.max(0) as f32 * 0.065_536 } else { ABSENT }
     }
 }
 
 impl Known {
     /// As the trees see it.
+    #[inline(always)]
     pub(crate) fn features(&self, query: &CostQuery, now: Timestamp) -> Features {
         let mut row = [0.0; FEATURES];
-        let levels = [
-            (place::ROUTE, &self.route),
-            (place::SOURCE, &self.source),
-            (place::PARAMETERS, &self.parameters),
-            (place::FINE, &self.fine),
-            (place::BOTH, &self.both),
-        ];
-        for (at, level) in levels {
-            row[at..at + 3].copy_from_slice(&level.statistics());
-        }
-        row[place::EXACT] = self.same.map_or(self.both.mean, |same| same.log_last);
-        let amounts = [
-            self.route.view.count,
-            self.source.view.count,
-            self.parameters.view.count,
-            self.fine.view.count,
-            self.both.view.count,
-            self.same.map_or(ABSENT, |same| same.age as f32),
-            self.source.age_s(ticks(now)).unwrap_or(ABSENT),
-            self.fine.age_s(ticks(now)).unwrap_or(ABSENT),
-            query.in_flight,
-            self.same.map_or(0.0, |same| same.count),
-            // Whole vectors are quicker.
-            ABSENT,
-            ABSENT,
-        ];
-        let places = [
-            place::ROUTE + 3,
-            place::SOURCE + 3,
-            place::PARAMETERS + 3,
-            place::FINE + 3,
-            place::BOTH + 3,
-            place::EXACT + 1,
-            place::AGES,
-            place::AGES + 1,
-            place::IN_FLIGHT,
-            place::SAME + 1,
-        ];
-        for (at, amount) in places.into_iter().zip(amount_features(amounts)) {
-            row[at] = amount;
-        }
-        let best = if self.parameters.answers() { &self.parameters } else { &self.route };
-        row[place::SPREAD] = best.view.spread;
-        row[place::TAIL] =
-            if best.view.mean_us > 0.0 { approx::ln(best.view.mean_us) - best.view.log_mean } else { 0.0 };
+        let mut put = |at: usize, level: &Level| row[at..at + 4].copy_from_slice(&level.statistics());
+        put(place::ROUTE, &self.route);
+        put(place::SOURCE, &self.source);
+        put(place::PARAMETERS, &self.parameters);
+        put(place::FINE, &self.fine);
+        put(place::BOTH, &self.both);
+        let was_seen = self.same.count > 0.0;
+        row[place::EXACT] = if was_seen { self.same.log_last } else { self.both.mean() };
+        let [route, source, parameters, fine, both, same, in_flight, same_age, source_age, fine_age, ..] =
+            amount_features([
+                self.route.view.count,
+                self.source.view.count,
+                self.parameters.view.count,
+                self.fine.view.count,
+                self.both.view.count,
+                self.same.count,
+                query.in_flight,
+                if was_seen { self.same.age as f32 } else { ABSENT },
+                self.source.age_s(ticks(now)),
+                self.fine.age_s(ticks(now)),
+                // Whole vectors are quicker.
+                ABSENT,
+                ABSENT,
+            ]);
+        row[place::ROUTE + 3] = route;
+        row[place::SOURCE + 3] = source;
+        row[place::PARAMETERS + 3] = parameters;
+        row[place::FINE + 3] = fine;
+        row[place::BOTH + 3] = both;
+        row[place::SAME + 1] = same;
+        row[place::IN_FLIGHT] = in_flight;
+        row[place::EXACT + 1] = same_age;
+        row[place::AGES] = source_age;
+        row[place::AGES + 1] = fine_age;
+        // Values and not references are chosen: the levels can then stay in registers.
+        let of_parameters = self.parameters.answers();
+        let (route, parameters) = (&self.route.view, &self.parameters.view);
+        let log_mean = if of_parameters { parameters.log_mean() } else { route.log_mean() };
+        let mean_us = if of_parameters { parameters.mean_us() } else { route.mean_us() };
+        row[place::SPREAD] = if of_parameters { parameters.spread() } else { route.spread() };
+        row[place::TAIL] = if mean_us > 0.0 { approx::ln(mean_us) - log_mean } else { 0.0 };
         row[place::MOOD] = self.mood;
         row[place::NUMBERS..][..NUMBERS].copy_from_slice(&amount_features(query.numbers));
         for slot in 0..CATEGORIES {
             row[place::CATEGORIES + slot] = category_feature(query.categories[slot]);
         }
-        row[place::ABOVE..place::ABOVE + 3].copy_from_slice(&self.parameter_classes());
+        row[place::ABOVE..place::ABOVE + 3].copy_from_slice(&self.parameter_gist().as_array()[1..]);
         row[place::ROUTE_CODE] = category_feature(query.route_key);
-        row[place::SAME] = self.same.map_or(self.both.mean, |same| {
-            (same.count * same.log_mean + PRIOR_WEIGHT * self.both.mean) / (same.count + PRIOR_WEIGHT)
-        });
-        row[place::SAME + 2..].copy_from_slice(&self.same_classes());
+        let [mean, above @ ..] = self.same_gist(self.both.mean()).to_array();
+        row[place::SAME] = mean;
+        row[place::SAME + 2..].copy_from_slice(&above);
         Features(row)
     }
 
-    /// Class histogram of the parameters, of their own source where that was seen often enough.
-    pub(crate) fn parameter_classes(&self) -> [f32; 3] {
-        if self.both.answers() { self.both.above } else { self.fine.above }
+    /// Mean and class histogram of the parameters, of their own source where that was seen often enough.
+    #[inline(always)]
+    pub(crate) fn parameter_gist(&self) -> f32x4 {
+        if self.both.answers() { self.both.gist } else { self.fine.gist }
     }
 
-    /// Class histogram of the very same request, shrunk towards that of all: those that merely look like it say less.
-    pub(crate) fn same_classes(&self) -> [f32; 3] {
-        self.same.map_or(PRIOR_ABOVE, |same| {
-            let weight = 1.0 / (same.count + PRIOR_WEIGHT);
-            std::array::from_fn(|i| (same.count * same.above[i] + PRIOR_WEIGHT * PRIOR_ABOVE[i]) * weight)
-        })
+    /// Mean and class histogram of the very same request. The mean is shrunk towards `mean`, the histogram towards that of
+    /// all requests: those that merely look like it say less.
+    #[inline(always)]
+    pub(crate) fn same_gist(&self, mean: f32) -> f32x4 {
+        shrunk(PRIOR_ABOVE + first(mean), self.same.gist, self.same.count)
     }
 
-    /// The key that answers when there is no model; `None` if none was seen often enough.
-    pub(crate) fn key_answer(&self) -> Option<&Level> {
-        [&self.fine, &self.parameters, &self.source].into_iter().find(|level| level.answers())
+    /// What the key that answers when there is no model knows beside means of logs ([`CellView::rest`]); `None` if none was
+    /// seen often enough.
+    #[inline(always)]
+    pub(crate) fn key_answer(&self) -> Option<f32x4> {
+        if self.fine.answers() {
+            Some(self.fine.view.rest)
+        } else if self.parameters.answers() {
+            Some(self.parameters.view.rest)
+        } else {
+            self.source.answers().then_some(self.source.view.rest)
+        }
     }
 }
 
@@ -292,14 +307,14 @@ impl KeyTable {
         if !censored {
             self.judge(query, prediction, &label);
         }
-        self.learn(prediction.keys, &prediction.features, label);
+        self.learn(prediction.keys, &prediction.features, &label);
         true
     }
 
     /// Learns the measured work of a finished request, microseconds at speed 1. Ignores what is not finite or <= 0.
     pub fn observe(&self, query: &CostQuery, work_us: f64, now: Timestamp) {
         if work_us.is_finite() && work_us > 0.0 {
-            self.learn(Keys::of(query), &self.features(query, now), self.label(work_us, None, now));
+            self.learn(Keys::of(query), &self.features(query, now), &self.label(work_us, None, now));
         }
     }
 
@@ -307,54 +322,58 @@ impl KeyTable {
     fn label(&self, work_us: f64, bytes: Option<f64>, now: Timestamp) -> Label {
         let work_us = work_us.clamp(LABEL_RANGE_US.0, LABEL_RANGE_US.1) as f32;
         let log = approx::ln(work_us);
-        let above = self.above(f64::from(work_us));
+        let above = self.above(work_us);
         let bytes =
             bytes.filter(|bytes| bytes.is_finite() && *bytes >= 0.0).map(|bytes| bytes.min(1e15) as f32);
         Label { log, work_us, above, bytes, seen: ticks(now) }
     }
 
-    /// 1 for each class border that a cost is above, else 0.
-    fn above(&self, work_us: f64) -> [f32; 3] {
-        self.classes.borders_us().map(|border| f32::from(u8::from(work_us > border)))
+    /// 0, then 1 for each class border that a cost is above, else 0.
+    #[inline(always)]
+    fn above(&self, work_us: f32) -> f32x4 {
+        let above = f32x4::splat(work_us).simd_gt(self.classes.borders());
+        above & f32x4::ONE
     }
 
     /// Own cells learn the label as it is, shared ones without the consumer's excess.
-    fn learn(&self, keys: Keys, features: &Features, label: Label) {
+    fn learn(&self, keys: Keys, features: &Features, label: &Label) {
         for key in [keys.source, keys.both] {
             self.cells.observe(key, label);
         }
         let alike = self.without(label, excess(features, place::BOTH, place::FINE));
         for key in [keys.parameters, keys.fine] {
-            self.cells.observe(key, alike);
+            self.cells.observe(key, &alike);
         }
-        self.recent.note(keys.exact, alike.log, alike.above);
+        self.recent.note(keys.exact, alike.gist());
         let shared = self.without(label, excess(features, place::SOURCE, place::ROUTE));
-        let route = self.cells.observe(keys.route, shared);
+        let route = self.cells.observe(keys.route, &shared);
         if route.count > 0.0 {
             let mood = load(&self.mood);
-            store(&self.mood, mood + MOOD_RATE * ((shared.log - route.log_mean).clamp(-3.0, 3.0) - mood));
+            store(&self.mood, mood + MOOD_RATE * ((shared.log - route.log_mean()).clamp(-3.0, 3.0) - mood));
         }
-        self.global.put(self.global.view().with(shared));
+        self.global.put(self.global.view().with(&shared));
         self.classes.observe(shared.log);
         // What was really measured: what the model says of an expensive consumer must stay believable.
         store(&self.range[0], load(&self.range[0]).min(label.log));
         store(&self.range[1], load(&self.range[1]).max(label.log));
     }
 
-    fn without(&self, label: Label, excess: f32) -> Label {
+    #[inline(always)]
+    fn without(&self, label: &Label, excess: f32) -> Label {
         if excess == 0.0 {
-            return label;
+            return *label;
         }
         let log = label.log - excess;
         let work_us = approx::exp(log);
-        Label { log, work_us, above: self.above(f64::from(work_us)), ..label }
+        Label { log, work_us, above: self.above(work_us), ..*label }
     }
 
     /// Holds an answer against the truth once it is known: who answers best on that route, how totals and intervals
     /// must be corrected.
     fn judge(&self, query: &CostQuery, prediction: &CostPrediction, label: &Label) {
         let (log, answers) = (label.log, &prediction.answers);
-        let excess = excess(&prediction.features, place::SOURCE, place::ROUTE);
+        // Who lies now and then has a mean of logs like others, and a mean cost that is not.
+        let excess = at_least(excess(&prediction.features, place::SOURCE, place::ROUTE), answers.excess);
         self.routes.judge(query.route_key, answers, Truth { log, above: label.above, excess });
         let missed = (log - answers.log_served).abs() > answers.half_width;
         store(&self.scale, interval::tracked(load(&self.scale), missed));
@@ -380,7 +399,7 @@ impl KeyTable {
     pub fn expected_bytes(&self, query: &CostQuery) -> Option<f64> {
         let known = self.known(query);
         let levels = [&known.fine, &known.parameters, &known.source, &known.route, &known.global];
-        levels.into_iter().map(|level| level.view.bytes).find(|&bytes| bytes > 0.0).map(f64::from)
+        levels.into_iter().map(|level| level.view.bytes()).find(|&bytes| bytes > 0.0).map(f64::from)
     }
 
     /// Upper ends of light, medium and heavy, microseconds.
@@ -432,18 +451,19 @@ impl KeyTable {
     }
 
     /// Everything about a request, looked up once.
+    #[inline(always)]
     pub(crate) fn known(&self, query: &CostQuery) -> Known {
         let keys = Keys::of(query);
         let view = self.global.view();
-        let prior = if view.count > 0.0 { view.log_mean } else { (PRIOR_WORK_US as f32).ln() };
-        let global = Level { view, mean: prior, above: PRIOR_ABOVE };
-        let route = Level::under(&global, prior, self.cells.view(keys.route));
-        let source = Level::under(&route, route.mean, self.cells.view(keys.source));
-        let parameters = Level::under(&route, route.mean, self.cells.view(keys.parameters));
+        let prior = if view.count > 0.0 { view.log_mean() } else { PRIOR_LOG };
+        let global = Level { view, gist: PRIOR_ABOVE + first(prior) };
+        let route = Level::under(global.gist, self.cells.view(keys.route));
+        let source = Level::under(route.gist, self.cells.view(keys.source));
+        let parameters = Level::under(route.gist, self.cells.view(keys.parameters));
         // Effects of source and parameters multiply until their pair has been seen often enough to say otherwise.
-        let fine = Level::under(&parameters, parameters.mean, self.cells.view(keys.fine));
-        let product = fine.mean + source.mean - route.mean;
-        let both = Level::under(&fine, product, self.cells.view(keys.both));
+        let fine = Level::under(parameters.gist, self.cells.view(keys.fine));
+        let product = fine.gist + first(source.mean() - route.mean());
+        let both = Level::under(product, self.cells.view(keys.both));
         Known {
             keys,
             global,
@@ -496,7 +516,7 @@ fn amount_features<const N: usize>(amounts: [f32; N]) -> [f32; N] {
     // Plain loops over arrays, which become vectors. NaN compares false and so counts as absent.
     let mut sums = [1.0; N];
     for (sum, amount) in sums.iter_mut().zip(amounts) {
-        *sum += if amount >= 0.0 { amount.min(LARGEST_NUMBER) } else { 0.0 };
+        *sum += at_most(at_least(amount, 0.0), LARGEST_NUMBER);
     }
     let mut features = approx::ln_each(sums);
     for (feature, amount) in features.iter_mut().zip(amounts) {
@@ -505,6 +525,9 @@ fn amount_features<const N: usize>(amounts: [f32; N]) -> [f32; N] {
     features
 }
 
+/// A code in (0, 1], 0 where there is none.
+#[inline(always)]
 fn category_feature(category: u64) -> f32 {
-    if category == 0 { 0.0 } else { ((hash::mix(category) >> 48) + 1) as f32 / 65_536.0 }
+    let code = (hash::mix(category) >> 48) as i32 + 1;
+    if category == 0 { 0.0 } else { code as f32 / 65_536.0 }
 }
