@@ -51,6 +51,28 @@ fn what_can_be_learned_is_learned_and_beats_the_references() {
 }
 
 #[test]
+fn where_nothing_says_who_is_heavy_the_total_is_right_and_the_mean_is_as_good_as_any() {
+    // A cache that does not answer one in ten, for consumers that are never seen again.
+    let row = |i: u64| {
+        let heavy = hash::mix(i ^ 11).is_multiple_of(10);
+        let noise = 0.7 + (hash::mix(i ^ 7) % 100) as f64 / 150.0;
+        BacktestRow {
+            arrival: Timestamp::from_us(i * 1_000),
+            label_known_at: Timestamp::from_us(i * 1_000),
+            query: CostQuery::new(RouteId(0), 1, 1 + i),
+            cost: noise * if heavy { 1_000.0 } else { 10.0 },
+        }
+    };
+    let rows: Vec<BacktestRow> = (0..12_000).map(row).collect();
+    let report = run(&rows).1;
+    let total = report.ours.sum_ratio.unwrap();
+    assert!((0.95..1.05).contains(&total), "{total}");
+    let best = report.references.iter().filter_map(|reference| reference.scores.log_rmse);
+    let (ours, best) = (report.ours.log_rmse.unwrap(), best.fold(f64::INFINITY, f64::min));
+    assert!(ours < 1.01 * best, "{ours} against {best}");
+}
+
+#[test]
 fn unusable_rows_and_disorder_are_said() {
     let mut rows = rows();
     rows[10].cost = f64::NAN;

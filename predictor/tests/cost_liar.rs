@@ -96,11 +96,11 @@ struct Lie {
 #[test]
 fn a_liar_with_a_tenth_of_the_traffic_moves_others_by_little() {
     let lies = [
-        Lie { how: "always up", factor: |_| LIE, bounds: (1.3, 4.5) },
+        Lie { how: "always up", factor: |_| LIE, bounds: (1.8, 4.5) },
         Lie {
             how: "now and then up",
             factor: |i| if uniform(i, 9) < 0.2 { LIE } else { 1.0 },
-            bounds: (1.7, 4.5),
+            bounds: (2.1, 4.5),
         },
         Lie { how: "always down", factor: |_| 1.0 / LIE, bounds: (1.2, 1.3) },
     ];

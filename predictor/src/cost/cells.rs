@@ -9,7 +9,7 @@
 //! One writer, any number of readers, no lock: the fields are relaxed atomics and the tag is published last. A reader
 //! that overlaps an update may see some fields before and some after it, which moves one estimate by one observation.
 //! One observation moves a cell by a bounded amount: a label further from its mean than [`REACH`] spreads (and than a
-//! factor of 12) is drawn in, so who lies about a cost, or is unlucky once, does not own a mean. Where fewer than one label
+//! factor of 100) is drawn in, so who lies about a cost, or is unlucky once, does not own a mean. Where fewer than one label
 //! in four lies, the spread stays bounded too.
 //! Known weakness: keys with equal tags share a cell (about one key in a million).
 
@@ -43,10 +43,10 @@ const LN_SURVIVAL: f32 = -0.076_961_04;
 const STALE_TICKS: u32 = 9_155;
 /// Labels further from the mean than this many spreads are drawn in ...
 const REACH: f32 = 4.0;
-/// ... unless they are within a factor of 12 of it.
-const LEAST_REACH: f32 = 2.5;
+/// ... unless they are within a factor of 100 of it, which one in ten may be that a cache does not answer.
+pub(crate) const LEAST_REACH: f32 = 4.6;
 /// A mean cost this many times the newest one is looked at: e to [`LEAST_REACH`].
-const FAR: f32 = 12.0;
+const FAR: f32 = 100.0;
 /// Spread of log cost assumed for a key seen once: a factor of 1.6 either way.
 pub(crate) const FIRST_SPREAD: f32 = 0.5;
 

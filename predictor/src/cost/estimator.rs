@@ -88,11 +88,11 @@ pub fn predict(
     answers.half_width = (table.scale() * spread).min(WIDEST);
     let histogram = |which: usize| answers.histograms.map(|border| border.as_array()[which]);
     let above = known.track.classifier(usable).map_or(answers.heads, histogram);
-    let smear = known.track.smear(who, all.smear(who, 1.0));
+    answers.smear = known.track.smear(who, all.smear(who, 1.0));
     let log = answers.log_served;
     let [mean, low, high, _] =
         approx::exp_each([answers.mean_logs[who], log - answers.half_width, log + answers.half_width, 0.0]);
-    let work_us = Estimate::new(f64::from(smear * mean), f64::from(low), f64::from(high));
+    let work_us = Estimate::new(f64::from(answers.smear * mean), f64::from(low), f64::from(high));
     let work_us = work_us.unwrap_or(Estimate::exact(PRIOR_WORK_US));
     CostPrediction {
         features,
@@ -131,6 +131,7 @@ fn from_means(known: &Known) -> Answers {
         known: known.route.view.count >= 1.0,
         served: ROUTE as u8,
         log_served: route_log,
+        smear: 1.0,
         half_width: 0.0,
     }
 }

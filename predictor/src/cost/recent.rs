@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use serde::{Deserialize, Serialize};
 use wide::f32x4;
 
+use crate::cost::cells::LEAST_REACH;
 use crate::cost::lanes::{SharedFour, SharedTwo, at_least, at_most, first, towards};
 
 /// Recently completed requests by their exact parameters.
@@ -53,9 +54,6 @@ pub(crate) struct SavedSlot {
 
 /// Times seen that the means reach back: as far as those of the cells.
 const MEMORY: f32 = 500.0;
-/// A cost further from the mean of equal requests than a factor of 12 counts as that, as in the cells: who lies now and then
-/// does not own what all others who ask the same are told.
-const REACH: f32 = 2.5;
 
 impl Same {
     /// Seen once, just now.
@@ -68,7 +66,8 @@ impl Same {
     fn again(self, gist: f32x4) -> Self {
         let count = at_most(self.count + 1.0, MEMORY);
         let (log, mean) = (gist.as_array()[0], self.gist.as_array()[0]);
-        let log_last = at_least(at_most(log, mean + REACH), mean - REACH);
+        // Who lies now and then does not own what all others who ask the same are told.
+        let log_last = at_least(at_most(log, mean + LEAST_REACH), mean - LEAST_REACH);
         let drawn_in = gist + first(log_last - log);
         Self { log_last, age: 0, count, gist: towards(self.gist, drawn_in, f32x4::splat(1.0 / count)) }
     }

@@ -50,8 +50,9 @@ const PRIOR_WEIGHT: f32 = 30.0;
 const TIE: f32 = 1.01;
 /// Squared errors above this count as this: one absurd request must not decide who answers for a day.
 const MOST_SQUARE: f32 = 16.0;
-/// One request's cost counts as e^this (20) times the predicted one at most, in the smear.
-const LN_MOST_RATIO: f32 = 3.0;
+/// One request's cost counts as this many times the predicted one at most, in the smear. The predicted one as it was told: where
+/// one in ten costs a hundred times the others and nothing says which, the smear itself brings it up to the mean.
+const MOST_RATIO: f32 = 20.0;
 /// Smears are kept within these.
 const SMEARS: (f32, f32) = (0.05, 20.0);
 /// Page–Hinkley: drift that is let pass, and the sum of excess that raises an alarm, in mean deviations.
@@ -92,6 +93,8 @@ pub struct Answers {
     pub(crate) served: u8,
     /// ln cost that was served.
     pub(crate) log_served: f32,
+    /// Factor from the expected cost by who served to what was told.
+    pub(crate) smear: f32,
     /// Half-width of the interval that was served, in ln cost.
     pub(crate) half_width: f32,
 }
@@ -361,12 +364,13 @@ impl Verdict {
         let [_, light, medium, heavy] = truth.above.to_array();
         let class = class_above(light + medium + heavy);
         let unit = answers.mean_logs[ROUTE] + at_least(truth.excess, 0.0);
-        let most = answers.mean_logs[usize::from(answers.served).min(ROUTE)] + LN_MOST_RATIO;
         // A model that was not there is counted as the key's mean, so that its ratio starts in the right place.
         let by_model = if told.is_finite() { MODEL } else { KEY };
         let [model, key, route] = [by_model, KEY, ROUTE].map(|who| answers.mean_logs[who]);
         let relative = |log: f32| (log - unit).clamp(-8.0, 8.0);
-        let costs = approx::exp_each([at_most(truth.log, most), model, key, route].map(relative));
+        let mut costs = approx::exp_each([truth.log, model, key, route].map(relative));
+        let told_cost = answers.smear * costs[1 + usize::from(answers.served).min(ROUTE)];
+        costs[0] = at_most(costs[0], MOST_RATIO * told_cost);
         let heads = answers.heads;
         Self {
             over_mean: truth.log - mean,
