@@ -122,6 +122,7 @@ impl Packed {
 
 impl LiveLoad {
     /// What is in flight now.
+    #[inline(always)]
     pub fn in_flight(&self) -> InFlight {
         let (requests, work_us) = self.total.read();
         InFlight { requests: requests as u32, work_us }
@@ -146,18 +147,20 @@ impl LiveLoad {
     /// Interference `Σ min(r_i, x)` of the work in flight with a request of predicted work `x`, microseconds.
     #[inline(always)]
     pub fn interference_us(&self, newcomer: Newcomer) -> f32 {
-        self.meets(newcomer).interference_us()
+        self.meets(newcomer, self.in_flight()).interference_us()
     }
 
-    /// The same as the score counts it: lighter requests weigh more, as far as heavy ones yield here.
+    /// The same as the score counts it, where so much is in flight: lighter requests weigh more, as far as heavy ones yield
+    /// here.
     #[inline(always)]
-    pub(crate) fn yielding_us(&self, newcomer: Newcomer) -> f32 {
-        self.meets(newcomer).yielding_us(f32::from_bits(self.speed.heavy_yields.load(Relaxed)))
+    pub(crate) fn yielding_us(&self, newcomer: Newcomer, in_flight: InFlight) -> f32 {
+        self.meets(newcomer, in_flight).yielding_us(f32::from_bits(self.speed.heavy_yields.load(Relaxed)))
     }
 
     #[inline(always)]
-    fn meets(&self, newcomer: Newcomer) -> Met {
-        newcomer.meets(&self.buckets.0, Packed::word, || self.total.read().0)
+    fn meets(&self, newcomer: Newcomer, in_flight: InFlight) -> Met {
+        let InFlight { requests, work_us } = in_flight;
+        newcomer.meets(&self.buckets.0, Packed::word, u64::from(requests), work_us)
     }
 
     /// Speed residual: EWMA of ln(observed / predicted work), 0 before 50 samples, within ±1.5. Written by control.
@@ -373,7 +376,10 @@ mod tests {
         let heavy = Newcomer::of(10_000.0);
         for (told, counted_us) in [(0.0, 1_000.0), (0.5, 1_500.0), (f32::NAN, 1_000.0), (1e9, 11_000.0)] {
             live.set_heavy_yields(told);
-            assert_eq!((live.yielding_us(heavy), live.interference_us(heavy)), (counted_us, 1_000.0));
+            assert_eq!(
+                (live.yielding_us(heavy, live.in_flight()), live.interference_us(heavy)),
+                (counted_us, 1_000.0)
+            );
         }
     }
 

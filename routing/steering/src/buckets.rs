@@ -72,25 +72,49 @@ impl Newcomer {
         self.work_us
     }
 
-    /// What it meets where requests are in flight, from the buckets and from the number of all requests. Buckets may be read
-    /// one after another while others change them.
+    /// What it meets where so many requests of so much work are in flight in all. Buckets may be read one after another while
+    /// others change them: then what comes or goes meanwhile may be missed.
     #[inline(always)]
     pub fn meets<W>(
         self,
         buckets: &[W; BUCKETS],
         read: impl Fn(&W) -> u64,
-        requests: impl FnOnce() -> u64,
+        requests: u64,
+        all_us: u64,
     ) -> Met {
         let Self { work_us, bucket } = self;
-        // Those below x's own bucket count with their work; packed words add up as they are.
-        let below = buckets[..bucket].iter().fold(0, |sum: u64, word| sum.wrapping_add(read(word)));
-        let (smaller, smaller_us) = split(below);
+        let read = |bucket: usize| read(&buckets[bucket % BUCKETS]);
         // Those of x's own bucket may be on either side of it.
-        let (alike, alike_us) = split(read(&buckets[bucket]));
-        // The rest is larger and counts with its number, which may just miss a request: it was read at another time.
-        let larger = requests().saturating_sub(smaller + alike);
-        Met { lighter_us: smaller_us, others_us: alike_us.min(alike * work_us) + larger * work_us }
+        let (alike, alike_us) = split(read(bucket));
+        // Those below count with their work, those above with their number. Fewer than eight buckets are read for that:
+        // what is in the others is the rest.
+        let (lighter_us, larger) = if bucket < BUCKETS / 2 {
+            let (lighter, lighter_us) = split(sum(bucket, read));
+            (lighter_us, requests.saturating_sub(lighter + alike))
+        } else {
+            let (larger, larger_us) = split(sum(BUCKETS - 1 - bucket, |place| read(BUCKETS - 1 - place)));
+            (all_us.saturating_sub(larger_us + alike_us), larger)
+        };
+        Met { lighter_us, others_us: alike_us.min(alike * work_us) + larger * work_us }
     }
+}
+
+/// Sum of the words at the first `count` places, at most seven; packed words add up as they are. Without a loop, whose end costs as
+/// much as what it adds.
+#[inline(always)]
+fn sum(count: usize, word: impl Fn(usize) -> u64) -> u64 {
+    let (four, six) = (count & 4, count & 6);
+    let mut sum = 0u64;
+    if count & 4 != 0 {
+        sum = word(0).wrapping_add(word(1)).wrapping_add(word(2)).wrapping_add(word(3));
+    }
+    if count & 2 != 0 {
+        sum = sum.wrapping_add(word(four)).wrapping_add(word(four + 1));
+    }
+    if count & 1 != 0 {
+        sum = sum.wrapping_add(word(six));
+    }
+    sum
 }
 
 /// Interference of a newcomer with what is in flight, microseconds.
@@ -164,7 +188,7 @@ impl Load {
     /// What a newcomer meets.
     #[inline(always)]
     pub fn meets(&self, newcomer: Newcomer) -> Met {
-        newcomer.meets(&self.words, |word| *word, || self.requests())
+        newcomer.meets(&self.words, |word| *word, self.requests(), self.work_us())
     }
 
     /// Interference with a newcomer, microseconds.
