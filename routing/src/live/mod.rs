@@ -25,7 +25,7 @@ use crate::live::latency::PeakLatency;
 use crate::live::others::Others;
 use crate::live::turns::Turns;
 use foretide_predictor::time::Timestamp;
-use foretide_steering::buckets::{self, BUCKETS, Met, Newcomer, bucket_of, whole_us};
+use foretide_steering::buckets::{self, BUCKETS, Met, Newcomer, bucket_of};
 use foretide_steering::score::Form;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -195,7 +195,7 @@ impl LiveLoad {
         Taken(self.taken.0.load(Relaxed))
     }
 
-    /// When a request last came or came back; zero: never.
+    /// When a request last came or came back, to a millisecond; zero: never.
     pub fn heard_at(&self) -> Timestamp {
         self.clock.last()
     }
@@ -247,12 +247,22 @@ pub struct Ticket {
 impl Ticket {
     /// Takes the work on. `concurrency`: requests the instance serves at full speed at once.
     pub fn take(live: &Arc<LiveLoad>, work_us: f64, concurrency: u32, now: Timestamp) -> Self {
-        let work_us = whole_us(work_us);
+        Self::take_on(live, Newcomer::of(work_us), concurrency, now)
+    }
+
+    /// The same for work that is prepared already.
+    pub(crate) fn take_on(
+        live: &Arc<LiveLoad>,
+        newcomer: Newcomer,
+        concurrency: u32,
+        now: Timestamp,
+    ) -> Self {
+        let work_us = newcomer.work_us();
         let found = live.total.read().0;
-        let served_at_start = live.clock.advance(now, found, concurrency);
+        let served_at_start = live.clock.advance(now, found, found + 1, concurrency);
         let turn = turns::turn(live.ended.load(Relaxed), found, concurrency);
         live.total.add(work_us);
-        live.buckets.0[bucket_of(work_us)].add(work_us);
+        live.buckets.0[newcomer.bucket() % BUCKETS].add(work_us);
         live.taken.add(work_us);
         Self { live: Arc::clone(live), work_us, concurrency, taken_at: now, served_at_start, turn }
     }
@@ -267,7 +277,8 @@ impl Ticket {
     /// Ends a request that did not come to its end (given up, failed, timed out) and returns the service it had attained
     /// until now, as [`Ticket::finish`] has it: its work is at least that. Says nothing about latency.
     pub fn cut_short(self, now: Timestamp) -> Attained {
-        let served = self.live.clock.advance(now, self.live.total.read().0, self.concurrency);
+        let found = self.live.total.read().0;
+        let served = self.live.clock.advance(now, found, found.saturating_sub(1), self.concurrency);
         Attained {
             sharing_us: clock::between_us(self.served_at_start, served),
             in_turn_us: self.in_turn(now).as_micros() as f64,
@@ -388,7 +399,7 @@ mod tests {
         fn any_order_of_ends_leaves_exactly_nothing(works in prop::collection::vec(any::<f64>(), 0..200), seed: u64) {
             let live = Arc::new(LiveLoad::default());
             let mut tickets: Vec<Ticket> = works.iter().map(|&work| Ticket::take(&live, work, 4, at(seed >> 8))).collect();
-            let expected: u64 = works.iter().map(|&work| whole_us(work)).sum();
+            let expected: u64 = works.iter().map(|&work| Newcomer::of(work).work_us()).sum();
             prop_assert_eq!(live.in_flight(), InFlight { requests: works.len() as u32, work_us: expected });
             let mut pick = seed;
             while !tickets.is_empty() {

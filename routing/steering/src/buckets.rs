@@ -33,8 +33,8 @@ pub const fn split(word: u64) -> (u64, u64) {
 
 /// Work as whole microseconds from 1 to an hour; NaN is 1.
 pub fn whole_us(work_us: f64) -> u64 {
-    // A NaN stays one through clamp and becomes 0 as an integer.
-    (work_us.clamp(1.0, MOST_WORK_US) as u64).max(1)
+    // A NaN stays one through clamp and becomes 0 as an integer; an hour fits into 32 bits, which are converted in fewer steps.
+    u64::from((work_us.clamp(1.0, MOST_WORK_US) as u32).max(1))
 }
 
 /// The bucket of so many microseconds of work, 0 to 15.

@@ -59,9 +59,9 @@ pub struct Ahead {
 /// What a generation of the routing table fixes of an instance's score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
+    own: f32,
     /// Slots without the newcomer's.
     spare: f32,
-    own: f32,
     wait: f32,
     form: Form,
 }
