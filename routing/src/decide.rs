@@ -36,6 +36,7 @@ use foretide_predictor::cost::query::CostBasis;
 use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
+use foretide_steering::buckets::Newcomer;
 use serde::{Deserialize, Serialize};
 
 /// Why this instance.
@@ -85,7 +86,8 @@ pub struct Candidate {
     pub in_flight: u32,
 }
 
-/// The choice, with what it rested on. `Copy`, fixed size: it is kept for `/api/v1/decisions`.
+/// The choice, with what it rested on but the prediction, which is the request's and the same for all its tries. `Copy`, fixed
+/// size: it is kept for `/api/v1/decisions`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decision {
     /// Unique in this process, made by the caller.
@@ -98,8 +100,6 @@ pub struct Decision {
     pub instance: InstanceId,
     /// Why.
     pub reason: Reason,
-    /// Predicted cost with its features, and what steered the choice because of it.
-    pub prediction: CostPrediction,
     /// Best few, best first, the chosen one among them; `None` beyond what was compared.
     pub candidates: [Option<Candidate>; CANDIDATES],
     /// Work in flight on the chosen one at the time, microseconds.
@@ -141,14 +141,15 @@ pub fn decide(
     prediction: &CostPrediction,
     attempt: Attempt<'_>,
 ) -> Option<(Decision, Ticket)> {
-    let work_us = f64::from(prediction.steering.work_us);
-    let asking = Asking { table, pool, prediction, attempt, consumer_key: facts.query.consumer_key, work_us };
+    let newcomer = Newcomer::of(f64::from(prediction.steering.work_us));
+    let asking =
+        Asking { table, pool, prediction, attempt, consumer_key: facts.query.consumer_key, newcomer };
     // More than once only if others were quicker to take the last room of an instance.
     for _ in 0..OVERTAKEN {
         let found = asking.find()?;
         let entry = &pool.instances[found.place];
         let in_flight = entry.live.in_flight();
-        let ticket = Ticket::take(&entry.live, work_us, entry.concurrency, attempt.now);
+        let ticket = Ticket::take_on(&entry.live, newcomer, entry.concurrency, attempt.now);
         if pool.settings.choice.max_requests.is_some_and(|most| entry.live.in_flight().requests > most) {
             continue;
         }
@@ -158,7 +159,6 @@ pub fn decide(
             index: found.place,
             instance: entry.id,
             reason: found.reason,
-            prediction: *prediction,
             candidates: found.list.candidates(found.among),
             work_in_flight_us: in_flight.work_us,
             in_flight: in_flight.requests,
@@ -181,7 +181,7 @@ struct Asking<'a> {
     prediction: &'a CostPrediction,
     attempt: Attempt<'a>,
     consumer_key: u64,
-    work_us: f64,
+    newcomer: Newcomer,
 }
 
 /// What was found.
@@ -273,7 +273,8 @@ impl<'a> Asking<'a> {
                 if let Some(index) = explore::turn(eligible, chance, attempt.now) {
                     return (reactive::only(Some(index)), Reason::Explored);
                 }
-                let scorer = Scorer::new(scan, &table.peers, self.work_us, consumer_key);
+                let work = (self.prediction.steering.work_us, self.newcomer);
+                let scorer = Scorer::new(scan, &table.peers, work, consumer_key);
                 scan.rank(&scorer.seeing(pool.sight.as_deref(), attempt.now), eligible, chance)
             }
             Selector::RoundRobin(turns) | Selector::Weighted(turns) => {

@@ -85,7 +85,8 @@ impl Scan {
                 crowded_from: terms.crowded_from(),
                 id: entry.id,
                 terms,
-                penalty_us: entry.penalty_us,
+                // Ranks are made of scores that are not negative.
+                penalty_us: if entry.penalty_us < 0.0 { 0.0 } else { entry.penalty_us },
             }
         };
         let newest = instances.iter().map(|entry| entry.warm_since).max().unwrap_or(Timestamp::ZERO);
@@ -217,11 +218,17 @@ struct Plain<'a> {
 }
 
 impl<'a> Scorer<'a> {
-    /// For a request of predicted work `work_us` from this consumer.
-    pub(crate) fn new(scan: &Scan, peers: &'a PeerTable, work_us: f64, consumer_key: u64) -> Self {
+    /// For a request of predicted work `work_us`, which as a newcomer is this, from this consumer.
+    #[inline(always)]
+    pub(crate) fn new(
+        scan: &Scan,
+        peers: &'a PeerTable,
+        (work_us, newcomer): (f32, Newcomer),
+        consumer_key: u64,
+    ) -> Self {
         let plain = Plain {
-            work_us: work_us as f32,
-            newcomer: Newcomer::of(work_us),
+            work_us,
+            newcomer,
             consumer_key,
             peers,
             notes: peers.notes(consumer_key),
@@ -231,6 +238,7 @@ impl<'a> Scorer<'a> {
     }
 
     /// The same, with what a pool knows of others' requests, if it knows any.
+    #[inline(always)]
     pub(crate) fn seeing(self, sight: Option<&PoolSight>, now: Timestamp) -> Self {
         Self { seen: sight.and_then(|sight| sight.seen(self.plain.newcomer, now)), ..self }
     }

@@ -71,7 +71,8 @@ impl Rank {
 
     /// Its index; `None`: nobody's.
     fn index(self) -> Option<usize> {
-        (self.0 < Self::NOBODY.0).then_some(usize::from(self.0.to_bits() as u16))
+        let word = self.0.to_bits();
+        (word < Self::NOBODY.0.to_bits()).then_some(usize::from(word as u16))
     }
 
     fn cost(self) -> f32 {
