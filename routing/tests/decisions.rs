@@ -5,6 +5,8 @@ mod fixture;
 mod narrow;
 #[path = "policies/narrowing.rs"]
 mod narrowing;
+#[path = "policies/scan.rs"]
+mod scan;
 #[path = "fixture/trial.rs"]
 mod trial;
 #[path = "policies/weights.rs"]
