@@ -22,7 +22,7 @@
 //! most about the choice is named, in the order of the code.
 
 use crate::extract::RequestFacts;
-use crate::live::Ticket;
+use crate::live::{InFlight, Ticket};
 use crate::select::eligible::Eligible;
 use crate::select::groups::{Group, Groups};
 use crate::select::hashed::Bound;
@@ -144,29 +144,10 @@ pub fn decide(
     let newcomer = Newcomer::of(f64::from(prediction.steering.work_us));
     let asking =
         Asking { table, pool, prediction, attempt, consumer_key: facts.query.consumer_key, newcomer };
-    // More than once only if others were quicker to take the last room of an instance.
-    for _ in 0..OVERTAKEN {
-        let found = asking.find()?;
-        let entry = &pool.instances[found.place];
-        let in_flight = entry.live.in_flight();
-        let ticket = Ticket::take_on(&entry.live, newcomer, entry.concurrency, attempt.now);
-        if pool.settings.choice.max_requests.is_some_and(|most| entry.live.in_flight().requests > most) {
-            continue;
-        }
-        let decision = Decision {
-            id: attempt.id,
-            generation: table.generation,
-            index: found.place,
-            instance: entry.id,
-            reason: found.reason,
-            candidates: found.list.candidates(found.among),
-            work_in_flight_us: in_flight.work_us,
-            in_flight: in_flight.requests,
-            others: pool.sight.as_ref().and_then(|sight| sight.requests(&entry.live, attempt.now)),
-        };
-        return Some((decision, ticket));
-    }
-    None
+    let found = asking.find()?;
+    let in_flight = pool.instances[found.place].live.in_flight();
+    let Some(ticket) = asking.take(&found) else { return asking.overtaken() };
+    Some((asking.decision(&found, in_flight), ticket))
 }
 
 /// A request that finds the last room taken by others so often in a row is refused.
@@ -195,12 +176,57 @@ struct Found<'a> {
 }
 
 impl<'a> Asking<'a> {
+    /// Takes the cost on; `None`: others were quicker to take the instance's last room.
+    #[inline(always)]
+    fn take(&self, found: &Found<'_>) -> Option<Ticket> {
+        let entry = &self.pool.instances[found.place];
+        let ticket = Ticket::take_on(&entry.live, self.newcomer, entry.concurrency, self.attempt.now);
+        let most = self.pool.settings.choice.max_requests;
+        most.is_none_or(|most| entry.live.in_flight().requests <= most).then_some(ticket)
+    }
+
+    #[inline(always)]
+    fn decision(&self, found: &Found<'_>, before: InFlight) -> Decision {
+        let Self { table, pool, attempt, .. } = self;
+        let entry = &pool.instances[found.place];
+        Decision {
+            id: attempt.id,
+            generation: table.generation,
+            index: found.place,
+            instance: entry.id,
+            reason: found.reason,
+            candidates: found.list.candidates(found.among),
+            work_in_flight_us: before.work_us,
+            in_flight: before.requests,
+            others: pool.sight.as_ref().and_then(|sight| sight.requests(&entry.live, attempt.now)),
+        }
+    }
+
+    /// Chooses again, as long as others are quicker.
+    #[cold]
+    #[inline(never)]
+    fn overtaken(&self) -> Option<(Decision, Ticket)> {
+        (1..OVERTAKEN).find_map(|_| {
+            let found = self.narrowed()?;
+            let before = self.pool.instances[found.place].live.in_flight();
+            let ticket = self.take(&found)?;
+            Some((self.decision(&found, before), ticket))
+        })
+    }
+
+    #[inline(always)]
     fn find(&self) -> Option<Found<'a>> {
         let narrowing = &self.pool.narrowing;
         if narrowing.tokens.is_none() && narrowing.groups.is_none() {
-            return self.anywhere(true);
+            return self.choose_among(&self.pool.instances, &self.pool.selector, true);
         }
-        self.before().or_else(|| match &narrowing.groups {
+        self.narrowed()
+    }
+
+    /// Kept out of the way of pools that do not narrow.
+    #[inline(never)]
+    fn narrowed(&self) -> Option<Found<'a>> {
+        self.before().or_else(|| match &self.pool.narrowing.groups {
             None => self.anywhere(true),
             Some(groups) => self.along(groups),
         })
@@ -245,8 +271,20 @@ impl<'a> Asking<'a> {
         self.among(&self.pool.instances, &self.pool.selector, again)
     }
 
-    /// By the policy. `again`: who was tried before may be asked again if nobody else is left.
+    /// [`Asking::choose_among`] for parts of the pool and for second thoughts, which are not copied into the usual way.
+    #[inline(never)]
     fn among(&self, among: &'a [InstanceEntry], selector: &Selector, again: bool) -> Option<Found<'a>> {
+        self.choose_among(among, selector, again)
+    }
+
+    /// By the policy. `again`: who was tried before may be asked again if nobody else is left.
+    #[inline(always)]
+    fn choose_among(
+        &self,
+        among: &'a [InstanceEntry],
+        selector: &Selector,
+        again: bool,
+    ) -> Option<Found<'a>> {
         let (settings, Attempt { tried, now, .. }) = (&self.pool.settings, self.attempt);
         let eligible = if again {
             Eligible::new(among, settings, tried, now)
@@ -258,6 +296,7 @@ impl<'a> Asking<'a> {
         Some(Found { place, reason, list, among })
     }
 
+    #[inline(always)]
     fn choose(&self, selector: &Selector, eligible: &Eligible<'_>) -> (Shortlist, Reason) {
         let &Self { table, pool, consumer_key, attempt, .. } = self;
         let chance = attempt.chance;

@@ -17,8 +17,8 @@
 //! a sample of 64 ([`crate::select::sample`]).
 //!
 //! What a generation of the table does not change is worked out when the generation is made and lies in a compact
-//! row per instance. What is left for a request is one word of live load, and the sixteen buckets only where
-//! somebody waits; peers' factors are looked up only where the consumer's notes mention the instance.
+//! row per instance. What is left for a request is one word of live load, and at most eight of the sixteen buckets, only
+//! where somebody waits; peers' factors are looked up only where the consumer's notes mention the instance.
 //!
 //! Requests that other proxies have in flight on an instance count like one's own, as far as the pool shares its sight (see
 //! [`crate::live::others`]); without it they are not seen here.
@@ -26,7 +26,7 @@
 use crate::live::others::{PoolSight, Seen};
 use crate::live::{InFlight, LiveLoad};
 use crate::select::eligible::Eligible;
-use crate::select::sample::{MOST_PICKED, Sample};
+use crate::select::sample::Sample;
 use crate::select::shortlist::{Halves, MOST_RANKED, Rank, Score, Shortlist};
 use crate::settings::PoolSettings;
 use crate::table::InstanceEntry;
@@ -36,6 +36,7 @@ use foretide_predictor::peers::{Notes, PeerTable};
 use foretide_predictor::time::Timestamp;
 use foretide_steering::buckets::Newcomer;
 use foretide_steering::score::{Form, Terms};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Up to here every instance is scored.
@@ -126,28 +127,35 @@ impl Scan {
     /// The best of all, or of a sample if there are too many.
     #[inline(always)]
     fn best(&self, ranks: &impl Ranks, chance: u64) -> Shortlist {
+        let count = self.rows.len();
         let mut halves = Halves::new();
-        if self.rows.len() > FULL_SCAN {
-            let mut picked = [0; MOST_PICKED];
-            for picked in self.sample.pick(self.rows.len(), chance, &mut picked).chunks(BLOCK) {
-                let mut block = [Rank::NOBODY; BLOCK];
-                for (index, place) in picked.iter().map(|&index| usize::from(index)).zip(&mut block) {
-                    *place = ranks.rank(&self.rows[index], index);
-                }
-                halves.offer(&block[..picked.len().next_multiple_of(2)]);
-            }
-            let list = halves.merge(chance);
-            self.sample.remember(&list);
-            return list;
+        if count <= FULL_SCAN {
+            self.consider(0..count, ranks, &mut halves);
+            return halves.merge(chance);
         }
-        for (rows, begin) in self.rows.chunks(BLOCK).zip((0..).step_by(BLOCK)) {
+        let picked = self.sample.pick(count, chance);
+        picked.window.clone().into_iter().for_each(|part| self.consider(part, ranks, &mut halves));
+        let mut block = [Rank::NOBODY; BLOCK];
+        for (index, place) in picked.single().iter().map(|&index| usize::from(index)).zip(&mut block) {
+            *place = ranks.rank(&self.rows[index], index);
+        }
+        halves.offer(&block[..picked.single().len().next_multiple_of(2)]);
+        let list = halves.merge(chance);
+        self.sample.remember(&list);
+        list
+    }
+
+    /// Ranks neighbours.
+    #[inline(never)]
+    fn consider(&self, part: Range<usize>, ranks: &impl Ranks, halves: &mut Halves) {
+        let begins = (part.start..).step_by(BLOCK);
+        for (rows, begin) in self.rows[part].chunks(BLOCK).zip(begins) {
             let mut block = [Rank::NOBODY; BLOCK];
             for (step, (row, place)) in rows.iter().zip(&mut block).enumerate() {
                 *place = ranks.rank(row, begin + step);
             }
             halves.offer(&block[..rows.len().next_multiple_of(2)]);
         }
-        halves.merge(chance)
     }
 }
 

@@ -2,25 +2,26 @@
 //! at random from the rest, 64 instances at most. So a decision costs the same whether there are 200 instances or 2,000, and
 //! less than in the largest pool of which all are looked at.
 //!
-//! The window finds whoever has become better within `instances / 44` requests, and the memory keeps the good ones until they
-//! are not the best any more. The random ones, one from each sixteenth of the rest, are there for proxies whose windows would
+//! The window finds whoever has become better within `instances / 48` requests, and the memory keeps the good ones until they
+//! are not the best any more. The random ones, one from each twelfth of the rest, are there for proxies whose windows would
 //! move in step.
 //!
 //! Known weakness: races between threads lose a memory, nothing else.
 
 use crate::decide::CANDIDATES;
-use crate::select::eligible::below;
 use crate::select::shortlist::Shortlist;
 use foretide_predictor::hash::mix;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::Relaxed};
 
 /// Instances of a large pool that a request looks at: half of those that a full scan may.
-pub(crate) const MOST_PICKED: usize = 64;
+const MOST_PICKED: usize = 64;
 /// At random ...
-const RANDOM: usize = 16;
-/// ... and in the moving window, next to the best of the last scan.
-const WINDOW: usize = MOST_PICKED - RANDOM - CANDIDATES;
+const RANDOM: usize = 12;
+/// ... with the best of the last scan ...
+const SINGLE: usize = RANDOM + CANDIDATES;
+/// ... and in the moving window.
+const WINDOW: usize = MOST_PICKED - SINGLE;
 
 /// What large pools remember from one scan to the next.
 #[derive(Debug, Default)]
@@ -29,37 +30,55 @@ pub(crate) struct Sample {
     best: [AtomicU16; CANDIDATES],
 }
 
+/// Whom to look at: two stretches of neighbours, and single ones.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    pub(crate) window: [Range<usize>; 2],
+    single: [u16; SINGLE],
+    found: usize,
+}
+
+impl Picked {
+    /// Those that are no neighbours.
+    pub(crate) fn single(&self) -> &[u16] {
+        &self.single[..self.found]
+    }
+}
+
 impl Sample {
-    /// Some of `count` instances, more than [`MOST_PICKED`], each once; in `room`.
-    pub(crate) fn pick<'a>(&self, count: usize, chance: u64, room: &'a mut [u16; MOST_PICKED]) -> &'a [u16] {
+    /// Some of `count` instances, more than [`MOST_PICKED`] and at most 65,536, each once.
+    #[inline(never)]
+    pub(crate) fn pick(&self, count: usize, chance: u64) -> Picked {
         let start = self.cursor.fetch_add(WINDOW, Relaxed) % count;
+        let end = (start + WINDOW).min(count);
+        let window = [start..end, 0..start + WINDOW - end];
         let round = |place: usize| if place < count { place } else { place - count };
-        for (step, picked) in room[..WINDOW].iter_mut().enumerate() {
-            *picked = round(start + step) as u16;
-        }
-        let mut found = WINDOW;
+        let (mut single, mut found) = ([0; SINGLE], 0);
         let mut pick = |index: u16| {
-            room[found] = index;
+            single[found % SINGLE] = index;
             found += 1;
         };
         let remembered = self.best.each_ref().map(|best| best.load(Relaxed));
         for (place, &index) in remembered.iter().enumerate() {
-            let in_window = round(usize::from(index) + count - start) < WINDOW;
-            if usize::from(index) < count && !in_window && !remembered[..place].contains(&index) {
+            let known = usize::from(index) < count && !remembered[..place].contains(&index);
+            if known && !window.iter().any(|part| part.contains(&usize::from(index))) {
                 pick(index);
             }
         }
-        let rest = count - WINDOW;
-        let mut draw = chance;
-        for part in 0..RANDOM {
+        // A few of the rest are left over; the window will come to them.
+        let width = (count - WINDOW) / RANDOM;
+        let (mut from, mut draw) = (start + WINDOW, chance);
+        for _ in 0..RANDOM / 2 {
             draw = mix(draw);
-            let Range { start: from, end } = rest * part / RANDOM..rest * (part + 1) / RANDOM;
-            let index = round(start + WINDOW + from + below(draw, end - from)) as u16;
-            if !remembered.contains(&index) {
-                pick(index);
+            for half in [draw >> 32, draw & u64::from(u32::MAX)] {
+                let index = round(from + ((half * width as u64) >> 32) as usize) as u16;
+                from += width;
+                if !remembered.contains(&index) {
+                    pick(index);
+                }
             }
         }
-        &room[..found]
+        Picked { window, single, found }
     }
 
     /// Who was best of what was picked.
@@ -88,12 +107,15 @@ mod tests {
         sample.remember(&list);
         let mut seen = BTreeSet::new();
         for chance in 0..7 {
-            let mut room = [0; MOST_PICKED];
-            let picked = sample.pick(300, chance, &mut room);
-            assert!(picked.contains(&150));
-            seen.extend(picked[..WINDOW].iter().copied());
+            let picked = sample.pick(300, chance);
+            assert!(everybody(&picked).any(|index| index == 150));
+            seen.extend(picked.window.into_iter().flatten());
         }
         assert_eq!(seen.len(), 300);
+    }
+
+    fn everybody(picked: &Picked) -> impl Iterator<Item = usize> {
+        picked.window.clone().into_iter().flatten().chain(picked.single().iter().map(|&one| usize::from(one)))
     }
 
     proptest! {
@@ -102,12 +124,11 @@ mod tests {
             let count = count.min(1 << 16);
             let sample = Sample { best: best.map(AtomicU16::new), ..Sample::default() };
             for _ in 0..turns {
-                let mut room = [0; MOST_PICKED];
-                let picked = sample.pick(count, chance, &mut room);
-                let once: BTreeSet<u16> = picked.iter().copied().collect();
-                prop_assert_eq!(once.len(), picked.len());
-                prop_assert!(picked.len() >= MOST_PICKED - 2 * CANDIDATES);
-                prop_assert!(picked.iter().all(|&index| usize::from(index) < count));
+                let picked = sample.pick(count, chance);
+                let once: BTreeSet<usize> = everybody(&picked).collect();
+                prop_assert_eq!(once.len(), everybody(&picked).count());
+                prop_assert!(once.len() >= MOST_PICKED - 2 * CANDIDATES);
+                prop_assert!(once.iter().all(|&index| index < count));
             }
         }
     }

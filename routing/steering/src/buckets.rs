@@ -83,38 +83,55 @@ impl Newcomer {
         all_us: u64,
     ) -> Met {
         let Self { work_us, bucket } = self;
-        let read = |bucket: usize| read(&buckets[bucket % BUCKETS]);
+        let (alike, rest) = alike_and_rest(bucket, |bucket| read(&buckets[bucket % BUCKETS]));
         // Those of x's own bucket may be on either side of it.
-        let (alike, alike_us) = split(read(bucket));
-        // Those below count with their work, those above with their number. Fewer than eight buckets are read for that:
-        // what is in the others is the rest.
+        let (alike, alike_us) = split(alike);
+        // Those below count with their work, those above with their number; whichever was not read is what is left.
+        let (rest, rest_us) = split(rest);
         let (lighter_us, larger) = if bucket < BUCKETS / 2 {
-            let (lighter, lighter_us) = split(sum(bucket, read));
-            (lighter_us, requests.saturating_sub(lighter + alike))
+            (rest_us, requests.saturating_sub(rest + alike))
         } else {
-            let (larger, larger_us) = split(sum(BUCKETS - 1 - bucket, |place| read(BUCKETS - 1 - place)));
-            (all_us.saturating_sub(larger_us + alike_us), larger)
+            (all_us.saturating_sub(rest_us + alike_us), rest)
         };
         Met { lighter_us, others_us: alike_us.min(alike * work_us) + larger * work_us }
     }
 }
 
-/// Sum of the words at the first `count` places, at most seven; packed words add up as they are. Without a loop, whose end costs as
-/// much as what it adds.
+/// The word of a bucket, and the sum of those on its shorter side: below it, or above it from the middle on. Every bucket has code
+/// of its own: all instances of a scan are asked for the same one, so the processor foresees the jump, and loops and their
+/// tests would cost as much as what they add.
 #[inline(always)]
-fn sum(count: usize, word: impl Fn(usize) -> u64) -> u64 {
-    let (four, six) = (count & 4, count & 6);
-    let mut sum = 0u64;
-    if count & 4 != 0 {
-        sum = word(0).wrapping_add(word(1)).wrapping_add(word(2)).wrapping_add(word(3));
+fn alike_and_rest(bucket: usize, word: impl Fn(usize) -> u64) -> (u64, u64) {
+    match bucket {
+        0 => around::<0>(word),
+        1 => around::<1>(word),
+        2 => around::<2>(word),
+        3 => around::<3>(word),
+        4 => around::<4>(word),
+        5 => around::<5>(word),
+        6 => around::<6>(word),
+        7 => around::<7>(word),
+        8 => around::<8>(word),
+        9 => around::<9>(word),
+        10 => around::<10>(word),
+        11 => around::<11>(word),
+        12 => around::<12>(word),
+        13 => around::<13>(word),
+        14 => around::<14>(word),
+        _ => around::<15>(word),
     }
-    if count & 2 != 0 {
-        sum = sum.wrapping_add(word(four)).wrapping_add(word(four + 1));
+}
+
+/// Packed words add up as they are.
+#[inline(always)]
+fn around<const BUCKET: usize>(word: impl Fn(usize) -> u64) -> (u64, u64) {
+    let mut rest = 0u64;
+    for other in 0..BUCKETS {
+        if if BUCKET < BUCKETS / 2 { other < BUCKET } else { other > BUCKET } {
+            rest = rest.wrapping_add(word(other));
+        }
     }
-    if count & 1 != 0 {
-        sum = sum.wrapping_add(word(six));
-    }
-    sum
+    (word(BUCKET), rest)
 }
 
 /// Interference of a newcomer with what is in flight, microseconds.
