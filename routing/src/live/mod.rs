@@ -1,7 +1,7 @@
 //! Counters of one instance that every request touches: plain atomics, never a lock.
 //!
 //! Four things are kept. *What is in flight*, as 16 log2 buckets of predicted work, so that the interference
-//! `Σ min(r_i, x)` with a request of work `x` costs at most 17 loads instead of a walk over all requests. *A service clock*
+//! `Σ min(r_i, x)` with a request of work `x` costs at most nine loads instead of a walk over all requests. *A service clock*
 //! ([`clock`]), which tells how much service a request really got while it shared the instance, and the times of
 //! the last ends ([`turns`]), which tell when it began where the instance serves in order of arrival. *Peak latency*
 //! ([`latency`]), for the policy of that name.
