@@ -22,7 +22,7 @@
 //! most about the choice is named, in the order of the code.
 
 use crate::extract::RequestFacts;
-use crate::live::Ticket;
+use crate::live::{InFlight, Ticket};
 use crate::select::eligible::Eligible;
 use crate::select::groups::{Group, Groups};
 use crate::select::hashed::Bound;
@@ -36,6 +36,7 @@ use foretide_predictor::cost::query::CostBasis;
 use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
+use foretide_steering::buckets::Newcomer;
 use serde::{Deserialize, Serialize};
 
 /// Why this instance.
@@ -85,7 +86,8 @@ pub struct Candidate {
     pub in_flight: u32,
 }
 
-/// The choice, with what it rested on. `Copy`, fixed size: it is kept for `/api/v1/decisions`.
+/// The choice, with what it rested on but the prediction, which is the request's and the same for all its tries. `Copy`, fixed
+/// size: it is kept for `/api/v1/decisions`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decision {
     /// Unique in this process, made by the caller.
@@ -98,8 +100,6 @@ pub struct Decision {
     pub instance: InstanceId,
     /// Why.
     pub reason: Reason,
-    /// Predicted cost with its features, and what steered the choice because of it.
-    pub prediction: CostPrediction,
     /// Best few, best first, the chosen one among them; `None` beyond what was compared.
     pub candidates: [Option<Candidate>; CANDIDATES],
     /// Work in flight on the chosen one at the time, microseconds.
@@ -141,32 +141,13 @@ pub fn decide(
     prediction: &CostPrediction,
     attempt: Attempt<'_>,
 ) -> Option<(Decision, Ticket)> {
-    let work_us = f64::from(prediction.steering.work_us);
-    let asking = Asking { table, pool, prediction, attempt, consumer_key: facts.query.consumer_key, work_us };
-    // More than once only if others were quicker to take the last room of an instance.
-    for _ in 0..OVERTAKEN {
-        let found = asking.find()?;
-        let entry = &pool.instances[found.place];
-        let in_flight = entry.live.in_flight();
-        let ticket = Ticket::take(&entry.live, work_us, entry.concurrency, attempt.now);
-        if pool.settings.choice.max_requests.is_some_and(|most| entry.live.in_flight().requests > most) {
-            continue;
-        }
-        let decision = Decision {
-            id: attempt.id,
-            generation: table.generation,
-            index: found.place,
-            instance: entry.id,
-            reason: found.reason,
-            prediction: *prediction,
-            candidates: found.list.candidates(found.among),
-            work_in_flight_us: in_flight.work_us,
-            in_flight: in_flight.requests,
-            others: pool.sight.as_ref().and_then(|sight| sight.requests(&entry.live, attempt.now)),
-        };
-        return Some((decision, ticket));
-    }
-    None
+    let newcomer = Newcomer::of(f64::from(prediction.steering.work_us));
+    let asking =
+        Asking { table, pool, prediction, attempt, consumer_key: facts.query.consumer_key, newcomer };
+    let found = asking.find()?;
+    let in_flight = pool.instances[found.place].live.in_flight();
+    let Some(ticket) = asking.take(&found) else { return asking.overtaken() };
+    Some((asking.decision(&found, in_flight), ticket))
 }
 
 /// A request that finds the last room taken by others so often in a row is refused.
@@ -181,7 +162,7 @@ struct Asking<'a> {
     prediction: &'a CostPrediction,
     attempt: Attempt<'a>,
     consumer_key: u64,
-    work_us: f64,
+    newcomer: Newcomer,
 }
 
 /// What was found.
@@ -195,12 +176,57 @@ struct Found<'a> {
 }
 
 impl<'a> Asking<'a> {
+    /// Takes the cost on; `None`: others were quicker to take the instance's last room.
+    #[inline(always)]
+    fn take(&self, found: &Found<'_>) -> Option<Ticket> {
+        let entry = &self.pool.instances[found.place];
+        let ticket = Ticket::take_on(&entry.live, self.newcomer, entry.concurrency, self.attempt.now);
+        let most = self.pool.settings.choice.max_requests;
+        most.is_none_or(|most| entry.live.in_flight().requests <= most).then_some(ticket)
+    }
+
+    #[inline(always)]
+    fn decision(&self, found: &Found<'_>, before: InFlight) -> Decision {
+        let Self { table, pool, attempt, .. } = self;
+        let entry = &pool.instances[found.place];
+        Decision {
+            id: attempt.id,
+            generation: table.generation,
+            index: found.place,
+            instance: entry.id,
+            reason: found.reason,
+            candidates: found.list.candidates(found.among),
+            work_in_flight_us: before.work_us,
+            in_flight: before.requests,
+            others: pool.sight.as_ref().and_then(|sight| sight.requests(&entry.live, attempt.now)),
+        }
+    }
+
+    /// Chooses again, as long as others are quicker.
+    #[cold]
+    #[inline(never)]
+    fn overtaken(&self) -> Option<(Decision, Ticket)> {
+        (1..OVERTAKEN).find_map(|_| {
+            let found = self.narrowed()?;
+            let before = self.pool.instances[found.place].live.in_flight();
+            let ticket = self.take(&found)?;
+            Some((self.decision(&found, before), ticket))
+        })
+    }
+
+    #[inline(always)]
     fn find(&self) -> Option<Found<'a>> {
         let narrowing = &self.pool.narrowing;
         if narrowing.tokens.is_none() && narrowing.groups.is_none() {
-            return self.anywhere(true);
+            return self.choose_among(&self.pool.instances, &self.pool.selector, true);
         }
-        self.before().or_else(|| match &narrowing.groups {
+        self.narrowed()
+    }
+
+    /// Kept out of the way of pools that do not narrow.
+    #[inline(never)]
+    fn narrowed(&self) -> Option<Found<'a>> {
+        self.before().or_else(|| match &self.pool.narrowing.groups {
             None => self.anywhere(true),
             Some(groups) => self.along(groups),
         })
@@ -245,8 +271,20 @@ impl<'a> Asking<'a> {
         self.among(&self.pool.instances, &self.pool.selector, again)
     }
 
-    /// By the policy. `again`: who was tried before may be asked again if nobody else is left.
+    /// [`Asking::choose_among`] for parts of the pool and for second thoughts, which are not copied into the usual way.
+    #[inline(never)]
     fn among(&self, among: &'a [InstanceEntry], selector: &Selector, again: bool) -> Option<Found<'a>> {
+        self.choose_among(among, selector, again)
+    }
+
+    /// By the policy. `again`: who was tried before may be asked again if nobody else is left.
+    #[inline(always)]
+    fn choose_among(
+        &self,
+        among: &'a [InstanceEntry],
+        selector: &Selector,
+        again: bool,
+    ) -> Option<Found<'a>> {
         let (settings, Attempt { tried, now, .. }) = (&self.pool.settings, self.attempt);
         let eligible = if again {
             Eligible::new(among, settings, tried, now)
@@ -258,6 +296,7 @@ impl<'a> Asking<'a> {
         Some(Found { place, reason, list, among })
     }
 
+    #[inline(always)]
     fn choose(&self, selector: &Selector, eligible: &Eligible<'_>) -> (Shortlist, Reason) {
         let &Self { table, pool, consumer_key, attempt, .. } = self;
         let chance = attempt.chance;
@@ -273,7 +312,8 @@ impl<'a> Asking<'a> {
                 if let Some(index) = explore::turn(eligible, chance, attempt.now) {
                     return (reactive::only(Some(index)), Reason::Explored);
                 }
-                let scorer = Scorer::new(scan, &table.peers, self.work_us, consumer_key);
+                let work = (self.prediction.steering.work_us, self.newcomer);
+                let scorer = Scorer::new(scan, &table.peers, work, consumer_key);
                 scan.rank(&scorer.seeing(pool.sight.as_deref(), attempt.now), eligible, chance)
             }
             Selector::RoundRobin(turns) | Selector::Weighted(turns) => {

@@ -45,6 +45,7 @@ struct Held {
     pool: PoolId,
     form: Form,
     query: CostQuery,
+    prediction: CostPrediction,
     decision: Decision,
     teaches: bool,
 }
@@ -120,6 +121,7 @@ impl LeaseBook {
             pool: pool.id,
             form: pool.form,
             query: wanted.facts.query,
+            prediction: *wanted.prediction,
             decision,
             teaches: wanted.teaches,
         };
@@ -160,6 +162,7 @@ impl Held {
             finished_at: now,
             pool: self.pool,
             query: self.query,
+            prediction: self.prediction,
             decision: self.decision,
             upstream_us: now.since(self.granted_at).as_micros() as u64,
             attained_us: attained.by(self.form),

@@ -1,6 +1,7 @@
 //! What a finished request tells the control plane. `Copy`, fixed size: it travels through a bounded ring.
 use crate::decide::Decision;
 use crate::live::Attained;
+use foretide_predictor::cost::estimator::CostPrediction;
 use foretide_predictor::cost::query::CostQuery;
 use foretide_predictor::id::PoolId;
 use foretide_predictor::time::Timestamp;
@@ -68,6 +69,8 @@ pub struct Observation {
     pub pool: PoolId,
     /// What was asked.
     pub query: CostQuery,
+    /// Predicted cost with its features, and what steered the choice because of it.
+    pub prediction: CostPrediction,
     /// What was decided for this try.
     pub decision: Decision,
     /// Sent to the instance until its last byte, microseconds.

@@ -5,6 +5,8 @@ mod fixture;
 mod narrow;
 #[path = "policies/narrowing.rs"]
 mod narrowing;
+#[path = "policies/scan.rs"]
+mod scan;
 #[path = "fixture/trial.rs"]
 mod trial;
 #[path = "policies/weights.rs"]
@@ -102,9 +104,10 @@ fn fallbacks_still_avoid_the_busier_one() {
 fn a_decision_takes_its_predicted_work_on_and_the_ticket_takes_it_off() {
     let mut table = fixture::table(Policy::Predictive, fixture::instances(3));
     fixture::teach(&mut table, 1_000);
+    let facts = table.routes.extract(&fixture::head(5)).unwrap();
+    let expected = predict(&table, &facts, BUILT_AT).estimate.work_us.mean() as u64;
     let (decision, ticket) = ask(&table, attempt(5, &[])).unwrap();
     let live = Arc::clone(&table.pools[0].instances[decision.index].live);
-    let expected = decision.prediction.estimate.work_us.mean() as u64;
     assert_eq!(live.in_flight(), InFlight { requests: 1, work_us: expected });
     assert_eq!((decision.in_flight, decision.work_in_flight_us), (0, 0), "as it was before");
     assert_eq!(decision.instance, table.pools[0].instances[decision.index].id);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use foretide_control::controller::Controller;
 use foretide_control::io::{Effect, FleetEvent, Input};
+use foretide_predictor::cost::estimator::CostPrediction;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::decide::{self, Attempt, Decision};
@@ -102,6 +103,7 @@ enum Event {
 
 struct Job {
     arrival: Arrival,
+    prediction: CostPrediction,
     decision: Decision,
     ticket: Option<Ticket>,
     tried: Vec<InstanceId>,
@@ -255,7 +257,7 @@ impl<'w> Sim<'w> {
                 self.digest.add(u64::from(decision.instance.0));
                 let job = self.jobs.len();
                 let ticket = Some(ticket);
-                self.jobs.push(Job { arrival, decision, ticket, tried, sent_at: self.now });
+                self.jobs.push(Job { arrival, prediction, decision, ticket, tried, sent_at: self.now });
                 self.adopt(decision.instance);
                 self.plan(self.now.plus(self.world.network_delay), Event::Deliver { job });
             }
@@ -333,6 +335,7 @@ impl<'w> Sim<'w> {
             finished_at: self.now,
             pool: held.arrival.facts.pool,
             query: held.arrival.facts.query,
+            prediction: held.prediction,
             decision: held.decision,
             upstream_us,
             attained_us: attained.by(form),

@@ -452,6 +452,7 @@ impl RequestContext {
             finished_at: done.at,
             pool: routed.facts.pool,
             query: routed.facts.query,
+            prediction: routed.prediction,
             decision: current.decision,
             upstream_us,
             attained_us,

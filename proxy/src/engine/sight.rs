@@ -78,12 +78,11 @@ pub(super) fn told(session: &Session) -> Option<f64> {
 }
 
 /// Tells an instance what work is predicted, if its pool shares sight: it counts the request as this proxy does.
-pub(super) fn tell(request: &mut RequestHeader, pool: &PoolTable, decision: &Decision) -> Result<()> {
+pub(super) fn tell(request: &mut RequestHeader, pool: &PoolTable, work_us: f32) -> Result<()> {
     if pool.sight.is_none() {
         return Ok(());
     }
-    let work_us = whole_us(f64::from(decision.prediction.steering.work_us));
-    request.insert_header(WORK, HeaderValue::from(work_us))
+    request.insert_header(WORK, HeaderValue::from(whole_us(f64::from(work_us))))
 }
 
 /// Reads what an instance says it has in flight; the last to speak is the nearest to this proxy.

@@ -74,7 +74,7 @@ impl RouteGates {
     /// A request that is learned from took so much work; the weight of predictions on its route.
     pub(crate) fn observe(&mut self, seen: &Observation, work_us: f64, place: Place) -> f64 {
         let gate = self.of.get_mut(&seen.query.route_key).unwrap_or(&mut self.others);
-        let predicted_us = seen.decision.prediction.estimate.work_us.mean();
+        let predicted_us = seen.prediction.estimate.work_us.mean();
         let mean_us = gate.mean_us();
         if mean_us > 0.0 {
             let in_flight = f64::from(seen.decision.in_flight);

@@ -127,7 +127,7 @@ impl Learning {
 
     /// Measures a finished try on an instance of this speed, and learns from it if it is its turn.
     pub(crate) fn observe(&mut self, seen: &Observation, speed: Speed, unit: Unit, now: Timestamp) -> Lesson {
-        self.count_class(seen.decision.prediction.estimate.class, now);
+        self.count_class(seen.prediction.estimate.class, now);
         self.seen += 1;
         if !self.seen.is_multiple_of(self.stride) {
             let work_us = ended_well(seen).then(|| work_of(seen, speed, unit)).flatten();
@@ -137,7 +137,7 @@ impl Learning {
     }
 
     fn learn(&mut self, seen: &Observation, speed: Speed, unit: Unit, now: Timestamp) -> Lesson {
-        let prediction = &seen.decision.prediction;
+        let prediction = &seen.prediction;
         if !ended_well(seen) {
             if matches!(seen.outcome, Outcome::ProducerError | Outcome::ProducerUnreachable) {
                 self.peers.observe(seen.query.consumer_key, seen.decision.instance, 0.0, true, now);
@@ -159,9 +159,9 @@ impl Learning {
     /// Holds the service that a try attained against what was predicted; the residual, if it says something about speed.
     fn compare(&mut self, seen: &Observation, speed: Speed, now: Timestamp) -> Option<f64> {
         let (consumer, instance) = (seen.query.consumer_key, seen.decision.instance);
-        let estimate = seen.decision.prediction.estimate;
+        let estimate = seen.prediction.estimate;
         // Against what steered, not what was predicted: predictions that are worth nothing must not scatter it.
-        let speed_residual = (seen.attained_us / f64::from(seen.decision.prediction.steering.work_us)).ln();
+        let speed_residual = (seen.attained_us / f64::from(seen.prediction.steering.work_us)).ln();
         if !speed_residual.is_finite() {
             return None;
         }
@@ -179,7 +179,7 @@ impl Learning {
     fn cut_short(&mut self, seen: &Observation, speed: Speed, unit: Unit, now: Timestamp) -> Lesson {
         if let Some(work_us) = work_of(seen, speed, unit).filter(|_| !seen.retried) {
             let measured = Measured { work_us, bytes: None, censored: true };
-            if self.costs.complete(&seen.query, &seen.decision.prediction, &measured, now) {
+            if self.costs.complete(&seen.query, &seen.prediction, &measured, now) {
                 self.keep(seen, work_us);
             }
         }
@@ -187,15 +187,15 @@ impl Learning {
     }
 
     fn keep(&mut self, seen: &Observation, work_us: f64) {
-        let features = seen.decision.prediction.features;
+        let features = seen.prediction.features;
         self.reservoir.push(Sample { at: seen.arrived_at, query: seen.query, features, work_us });
         self.learned += 1;
     }
 
     fn score(&mut self, seen: &Observation, work_us: f64) {
         let log = |value: f64| value.max(1e-3).ln();
-        let work = seen.decision.prediction.estimate.work_us;
-        let naive = f64::from(seen.decision.prediction.features.route_mean_log());
+        let work = seen.prediction.estimate.work_us;
+        let naive = f64::from(seen.prediction.features.route_mean_log());
         if let Some(predicted) = Estimate::new(log(work.mean()), log(work.low()), log(work.high())) {
             self.cost_card.observe(predicted, log(work_us), naive);
         }

@@ -239,7 +239,7 @@ impl Pool {
     /// A try ended in order; true: it showed that the instances serve otherwise than was thought.
     pub(crate) fn served(&mut self, seen: &Observation) -> bool {
         let speed = self.instances.get(&seen.decision.instance).map_or(0.0, |instance| instance.speed.rho());
-        let expected_us = f64::from(seen.decision.prediction.steering.work_us) * speed.exp();
+        let expected_us = f64::from(seen.prediction.steering.work_us) * speed.exp();
         self.serving.observe(seen.attained.sharing_us, seen.attained.in_turn_us, expected_us)
             && self.settings.serving.form.is_none()
     }
@@ -351,7 +351,7 @@ impl Pool {
             at_us: seen.arrived_at.as_us(),
             latency_us: if self.settings.queue.is_some() { whole } else { seen.upstream_us as f64 },
             work_us,
-            steered_us: f64::from(seen.decision.prediction.steering.work_us),
+            steered_us: f64::from(seen.prediction.steering.work_us),
         };
         self.shadow.observe(request, seen.finished_at.as_us());
     }

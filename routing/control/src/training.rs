@@ -74,7 +74,7 @@ impl Training {
 
     /// Which features moved a prediction of the serving model; `None`: another model made it, or none.
     pub(crate) fn explain(&self, seen: &Observation) -> Option<Explanation> {
-        let prediction = &seen.decision.prediction;
+        let prediction = &seen.prediction;
         let made_it = prediction.estimate.basis == CostBasis::Model
             && seen.decision.generation >= self.since_generation;
         self.model.as_ref().filter(|_| made_it).map(|model| model.explain(&prediction.features))
@@ -85,7 +85,7 @@ impl Training {
         if self.model.is_none() || seen.decision.generation < self.since_generation {
             return false;
         }
-        let prediction = &seen.decision.prediction;
+        let prediction = &seen.prediction;
         if prediction.model_failed {
             self.failures += 1;
         }

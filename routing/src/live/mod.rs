@@ -1,7 +1,7 @@
 //! Counters of one instance that every request touches: plain atomics, never a lock.
 //!
 //! Four things are kept. *What is in flight*, as 16 log2 buckets of predicted work, so that the interference
-//! `Σ min(r_i, x)` with a request of work `x` costs at most 17 loads instead of a walk over all requests. *A service clock*
+//! `Σ min(r_i, x)` with a request of work `x` costs at most nine loads instead of a walk over all requests. *A service clock*
 //! ([`clock`]), which tells how much service a request really got while it shared the instance, and the times of
 //! the last ends ([`turns`]), which tell when it began where the instance serves in order of arrival. *Peak latency*
 //! ([`latency`]), for the policy of that name.
@@ -25,7 +25,7 @@ use crate::live::latency::PeakLatency;
 use crate::live::others::Others;
 use crate::live::turns::Turns;
 use foretide_predictor::time::Timestamp;
-use foretide_steering::buckets::{self, BUCKETS, Met, Newcomer, bucket_of, whole_us};
+use foretide_steering::buckets::{self, BUCKETS, Met, Newcomer, bucket_of};
 use foretide_steering::score::Form;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -122,6 +122,7 @@ impl Packed {
 
 impl LiveLoad {
     /// What is in flight now.
+    #[inline(always)]
     pub fn in_flight(&self) -> InFlight {
         let (requests, work_us) = self.total.read();
         InFlight { requests: requests as u32, work_us }
@@ -146,18 +147,20 @@ impl LiveLoad {
     /// Interference `Σ min(r_i, x)` of the work in flight with a request of predicted work `x`, microseconds.
     #[inline(always)]
     pub fn interference_us(&self, newcomer: Newcomer) -> f32 {
-        self.meets(newcomer).interference_us()
+        self.meets(newcomer, self.in_flight()).interference_us()
     }
 
-    /// The same as the score counts it: lighter requests weigh more, as far as heavy ones yield here.
+    /// The same as the score counts it, where so much is in flight: lighter requests weigh more, as far as heavy ones yield
+    /// here.
     #[inline(always)]
-    pub(crate) fn yielding_us(&self, newcomer: Newcomer) -> f32 {
-        self.meets(newcomer).yielding_us(f32::from_bits(self.speed.heavy_yields.load(Relaxed)))
+    pub(crate) fn yielding_us(&self, newcomer: Newcomer, in_flight: InFlight) -> f32 {
+        self.meets(newcomer, in_flight).yielding_us(f32::from_bits(self.speed.heavy_yields.load(Relaxed)))
     }
 
     #[inline(always)]
-    fn meets(&self, newcomer: Newcomer) -> Met {
-        newcomer.meets(&self.buckets.0, Packed::word, || self.total.read().0)
+    fn meets(&self, newcomer: Newcomer, in_flight: InFlight) -> Met {
+        let InFlight { requests, work_us } = in_flight;
+        newcomer.meets(&self.buckets.0, Packed::word, u64::from(requests), work_us)
     }
 
     /// Speed residual: EWMA of ln(observed / predicted work), 0 before 50 samples, within ±1.5. Written by control.
@@ -192,7 +195,7 @@ impl LiveLoad {
         Taken(self.taken.0.load(Relaxed))
     }
 
-    /// When a request last came or came back; zero: never.
+    /// When a request last came or came back, to a millisecond; zero: never.
     pub fn heard_at(&self) -> Timestamp {
         self.clock.last()
     }
@@ -244,12 +247,22 @@ pub struct Ticket {
 impl Ticket {
     /// Takes the work on. `concurrency`: requests the instance serves at full speed at once.
     pub fn take(live: &Arc<LiveLoad>, work_us: f64, concurrency: u32, now: Timestamp) -> Self {
-        let work_us = whole_us(work_us);
+        Self::take_on(live, Newcomer::of(work_us), concurrency, now)
+    }
+
+    /// The same for work that is prepared already.
+    pub(crate) fn take_on(
+        live: &Arc<LiveLoad>,
+        newcomer: Newcomer,
+        concurrency: u32,
+        now: Timestamp,
+    ) -> Self {
+        let work_us = newcomer.work_us();
         let found = live.total.read().0;
-        let served_at_start = live.clock.advance(now, found, concurrency);
+        let served_at_start = live.clock.advance(now, found, found + 1, concurrency);
         let turn = turns::turn(live.ended.load(Relaxed), found, concurrency);
         live.total.add(work_us);
-        live.buckets.0[bucket_of(work_us)].add(work_us);
+        live.buckets.0[newcomer.bucket() % BUCKETS].add(work_us);
         live.taken.add(work_us);
         Self { live: Arc::clone(live), work_us, concurrency, taken_at: now, served_at_start, turn }
     }
@@ -264,7 +277,8 @@ impl Ticket {
     /// Ends a request that did not come to its end (given up, failed, timed out) and returns the service it had attained
     /// until now, as [`Ticket::finish`] has it: its work is at least that. Says nothing about latency.
     pub fn cut_short(self, now: Timestamp) -> Attained {
-        let served = self.live.clock.advance(now, self.live.total.read().0, self.concurrency);
+        let found = self.live.total.read().0;
+        let served = self.live.clock.advance(now, found, found.saturating_sub(1), self.concurrency);
         Attained {
             sharing_us: clock::between_us(self.served_at_start, served),
             in_turn_us: self.in_turn(now).as_micros() as f64,
@@ -373,7 +387,10 @@ mod tests {
         let heavy = Newcomer::of(10_000.0);
         for (told, counted_us) in [(0.0, 1_000.0), (0.5, 1_500.0), (f32::NAN, 1_000.0), (1e9, 11_000.0)] {
             live.set_heavy_yields(told);
-            assert_eq!((live.yielding_us(heavy), live.interference_us(heavy)), (counted_us, 1_000.0));
+            assert_eq!(
+                (live.yielding_us(heavy, live.in_flight()), live.interference_us(heavy)),
+                (counted_us, 1_000.0)
+            );
         }
     }
 
@@ -382,7 +399,7 @@ mod tests {
         fn any_order_of_ends_leaves_exactly_nothing(works in prop::collection::vec(any::<f64>(), 0..200), seed: u64) {
             let live = Arc::new(LiveLoad::default());
             let mut tickets: Vec<Ticket> = works.iter().map(|&work| Ticket::take(&live, work, 4, at(seed >> 8))).collect();
-            let expected: u64 = works.iter().map(|&work| whole_us(work)).sum();
+            let expected: u64 = works.iter().map(|&work| Newcomer::of(work).work_us()).sum();
             prop_assert_eq!(live.in_flight(), InFlight { requests: works.len() as u32, work_us: expected });
             let mut pick = seed;
             while !tickets.is_empty() {

@@ -34,7 +34,7 @@ impl<'a> Eligible<'a> {
         tried: &'a [InstanceId],
         now: Timestamp,
     ) -> Self {
-        let exhausted = instances.iter().all(|entry| tried.contains(&entry.id));
+        let exhausted = !tried.is_empty() && instances.iter().all(|entry| tried.contains(&entry.id));
         Self::untried(instances, settings, if exhausted { &[] } else { tried }, now)
     }
 

@@ -23,12 +23,18 @@ const LOOKED_AT: usize = 128;
 const SALT: u64 = 0x6578_706c_6f72_6521;
 
 /// The stale instance whose turn it is; `None`: not this request, or nobody is stale.
-#[inline]
+#[inline(always)]
 pub(crate) fn turn(eligible: &Eligible<'_>, chance: u64, now: Timestamp) -> Option<usize> {
     let draw = mix(chance ^ SALT);
     if below(draw, ONE_IN) != 0 || !eligible.is_first_try() {
         return None;
     }
+    stale(eligible, draw, now)
+}
+
+/// Kept out of the way of the other ninety-nine.
+#[inline(never)]
+fn stale(eligible: &Eligible<'_>, draw: u64, now: Timestamp) -> Option<usize> {
     let all = eligible.all();
     let start = below(mix(draw), all.len());
     let places = (start..all.len()).chain(0..start).take(LOOKED_AT);

@@ -2,7 +2,7 @@
 //!
 //! | policy | looks at | measure | source |
 //! |---|---|---|---|
-//! | predictive | all, up to 128 | predicted interference, see [`predictive`] | `ARCHITECTURE.md` |
+//! | predictive | all, up to 128, or 64 of more | predicted interference, see [`predictive`] | `ARCHITECTURE.md` |
 //! | round robin | the next | none | |
 //! | weighted | the next | weights | nginx, see [`weighted`] |
 //! | least request | all | requests in flight | |
@@ -28,6 +28,7 @@ pub mod predictive;
 pub mod prequal;
 pub mod reactive;
 pub mod ring;
+pub mod sample;
 pub mod shortlist;
 pub mod weighted;
 

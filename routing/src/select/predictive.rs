@@ -14,57 +14,54 @@
 //! [`foretide_steering::speed`].
 //!
 //! Up to 128 instances are all scored, because two or three random choices waste half the mean. Above, a scan takes
-//! the best few of the last one, a window that moves on with every request, and some at random.
+//! a sample of 64 ([`crate::select::sample`]).
 //!
 //! What a generation of the table does not change is worked out when the generation is made and lies in a compact
-//! row per instance. What is left for a request is one word of live load, and the sixteen buckets only where
-//! somebody waits; peers' factors are looked up only where the consumer's notes mention the instance.
+//! row per instance. What is left for a request is one word of live load, and at most eight of the sixteen buckets, only
+//! where somebody waits; peers' factors are looked up only where the consumer's notes mention the instance.
 //!
 //! Requests that other proxies have in flight on an instance count like one's own, as far as the pool shares its sight (see
 //! [`crate::live::others`]); without it they are not seen here.
 
-use crate::decide::CANDIDATES;
 use crate::live::others::{PoolSight, Seen};
 use crate::live::{InFlight, LiveLoad};
-use crate::select::eligible::{Eligible, below};
-use crate::select::shortlist::{MOST_RANKED, Score, Shortlist};
+use crate::select::eligible::Eligible;
+use crate::select::sample::Sample;
+use crate::select::shortlist::{Halves, MOST_RANKED, Rank, Score, Shortlist};
 use crate::settings::PoolSettings;
 use crate::table::InstanceEntry;
 use foretide_predictor::blend::TierWeights;
-use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::peers::{Notes, PeerTable};
 use foretide_predictor::time::Timestamp;
 use foretide_steering::buckets::Newcomer;
 use foretide_steering::score::{Form, Terms};
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Up to here every instance is scored: about a microsecond.
+/// Up to here every instance is scored.
 const FULL_SCAN: usize = 128;
-/// Of a larger pool: in the moving window ...
-const WINDOW: usize = 100;
-/// ... and at random, next to the best of the last scan.
-const RANDOM: usize = FULL_SCAN - WINDOW - CANDIDATES;
+/// Instances that are ranked before the best are taken.
+const BLOCK: usize = 32;
 /// Shares of capacity above this are measuring errors.
 const MOST_SHARE: f32 = 4.0;
 
-/// A generation's part of the scores, and what large pools remember from one scan to the next. Races lose a memory,
-/// nothing else.
+/// A generation's part of the scores, and what large pools remember from one scan to the next.
 #[derive(Debug)]
 pub struct Scan {
     rows: Vec<Row>,
     /// From then on no instance is being ramped up.
     ramped_at: Timestamp,
     peer_weight: f32,
-    cursor: AtomicUsize,
-    best: [AtomicUsize; CANDIDATES],
+    sample: Sample,
 }
 
-/// An instance as the scan sees it: 32 bytes at most, in the order of the pool's instances.
+/// An instance as the scan sees it: 40 bytes, in the order of the pool's instances.
 #[derive(Debug)]
 struct Row {
     live: Arc<LiveLoad>,
+    /// With fewer requests in flight nobody waits.
+    crowded_from: u32,
     id: InstanceId,
     terms: Terms,
     penalty_us: f32,
@@ -83,11 +80,14 @@ impl Scan {
         let row = |entry: &InstanceEntry| {
             let excess = 1.0 + peer_weight * share(entry.excess);
             let own = (1.0 + background_weight * share(entry.background)) * excess;
+            let terms = Terms::new(form, entry.concurrency, own, excess);
             Row {
                 live: Arc::clone(&entry.live),
+                crowded_from: terms.crowded_from(),
                 id: entry.id,
-                terms: Terms::new(form, entry.concurrency, own, excess),
-                penalty_us: entry.penalty_us,
+                terms,
+                // Ranks are made of scores that are not negative.
+                penalty_us: if entry.penalty_us < 0.0 { 0.0 } else { entry.penalty_us },
             }
         };
         let newest = instances.iter().map(|entry| entry.warm_since).max().unwrap_or(Timestamp::ZERO);
@@ -95,91 +95,102 @@ impl Scan {
             rows: instances.iter().take(MOST_RANKED).map(row).collect(),
             ramped_at: newest.plus(settings.slow_start),
             peer_weight,
-            cursor: AtomicUsize::new(0),
-            best: Default::default(),
+            sample: Sample::default(),
         }
     }
 
     /// Ranks the instances for a request; empty when no score was a finite number.
     pub(crate) fn rank(&self, scorer: &Scorer<'_>, eligible: &Eligible<'_>, chance: u64) -> Shortlist {
-        let mut list = Shortlist::new(chance);
-        let count = self.rows.len();
-        if count <= FULL_SCAN {
-            self.consider(0..count, scorer, eligible, &mut list);
-            return list;
-        }
-        let start = self.cursor.fetch_add(WINDOW, Relaxed) % count;
-        let end = (start + WINDOW).min(count);
-        self.consider(start..end, scorer, eligible, &mut list);
-        self.consider(0..start + WINDOW - end, scorer, eligible, &mut list);
-        let remembered = self.best.iter().map(|best| best.load(Relaxed)).filter(|&index| index < count);
-        let draws = std::iter::successors(Some(mix(chance)), |&draw| Some(mix(draw)));
-        for index in remembered.chain(draws.take(RANDOM).map(|draw| below(draw, count))) {
-            if !list.holds(index) {
-                self.consider(index..index + 1, scorer, eligible, &mut list);
-            }
-        }
-        for (index, best) in list.indices().zip(&self.best) {
-            // All threads read this line: it is written only when it changes.
-            if best.load(Relaxed) != index {
-                best.store(index, Relaxed);
-            }
-        }
-        list
-    }
-
-    /// Scores some instances, as far as the try may use them.
-    fn consider(
-        &self,
-        range: std::ops::Range<usize>,
-        scorer: &Scorer<'_>,
-        eligible: &Eligible<'_>,
-        list: &mut Shortlist,
-    ) {
         match scorer.seen {
-            None => self.score_all(range, eligible, list, &scorer.plain),
-            Some(others) => {
-                self.consider_seeing(range, eligible, list, &Seeing { plain: scorer.plain, others })
-            }
+            None => self.rank_by(&scorer.plain, eligible, chance),
+            Some(others) => self.rank_seeing(&Seeing { plain: scorer.plain, others }, eligible, chance),
         }
     }
 
     /// Kept out of the other loop, which is nearly everybody's.
     #[inline(never)]
-    fn consider_seeing(
-        &self,
-        range: std::ops::Range<usize>,
-        eligible: &Eligible<'_>,
-        list: &mut Shortlist,
-        scores: &Seeing<'_>,
-    ) {
-        self.score_all(range, eligible, list, scores);
+    fn rank_seeing(&self, scores: &Seeing<'_>, eligible: &Eligible<'_>, chance: u64) -> Shortlist {
+        self.rank_by(scores, eligible, chance)
     }
 
     /// Made once for each way of scoring, so that neither pays for the other.
     #[inline(always)]
-    fn score_all(
-        &self,
-        range: std::ops::Range<usize>,
-        eligible: &Eligible<'_>,
-        list: &mut Shortlist,
-        scores: &impl Scores,
-    ) {
-        // A local list stays in registers.
-        let mut best = *list;
-        let rows = self.rows[range.clone()].iter().zip(range);
+    fn rank_by(&self, scores: &impl Scores, eligible: &Eligible<'_>, chance: u64) -> Shortlist {
         if eligible.is_everybody() && eligible.now() >= self.ramped_at {
             // So it is nearly always, and then the loop is short.
-            for (row, index) in rows {
-                best.offer(index as u16, scores.score(row, 1.0));
-            }
+            self.best(&Everybody { scores, chance }, chance)
         } else {
-            for (row, index) in rows.filter(|&(_, index)| eligible.allows(index)) {
-                let spared = eligible.warmth(&eligible.all()[index]).recip() as f32;
-                best.offer(index as u16, scores.score(row, spared));
-            }
+            self.best(&Allowed { scores, eligible, chance }, chance)
         }
-        *list = best;
+    }
+
+    /// The best of all, or of a sample if there are too many.
+    #[inline(always)]
+    fn best(&self, ranks: &impl Ranks, chance: u64) -> Shortlist {
+        let count = self.rows.len();
+        let mut halves = Halves::new();
+        if count <= FULL_SCAN {
+            self.consider(0..count, ranks, &mut halves);
+            return halves.merge(chance);
+        }
+        let picked = self.sample.pick(count, chance);
+        picked.window.clone().into_iter().for_each(|part| self.consider(part, ranks, &mut halves));
+        let mut block = [Rank::NOBODY; BLOCK];
+        for (index, place) in picked.single().iter().map(|&index| usize::from(index)).zip(&mut block) {
+            *place = ranks.rank(&self.rows[index], index);
+        }
+        halves.offer(&block[..picked.single().len().next_multiple_of(2)]);
+        let list = halves.merge(chance);
+        self.sample.remember(&list);
+        list
+    }
+
+    /// Ranks neighbours.
+    #[inline(never)]
+    fn consider(&self, part: Range<usize>, ranks: &impl Ranks, halves: &mut Halves) {
+        let begins = (part.start..).step_by(BLOCK);
+        for (rows, begin) in self.rows[part].chunks(BLOCK).zip(begins) {
+            let mut block = [Rank::NOBODY; BLOCK];
+            for (step, (row, place)) in rows.iter().zip(&mut block).enumerate() {
+                *place = ranks.rank(row, begin + step);
+            }
+            halves.offer(&block[..rows.len().next_multiple_of(2)]);
+        }
+    }
+}
+
+/// Rank of an instance for a request.
+trait Ranks {
+    fn rank(&self, row: &Row, index: usize) -> Rank;
+}
+
+/// Where the try may use everybody.
+struct Everybody<'a, S> {
+    scores: &'a S,
+    chance: u64,
+}
+
+struct Allowed<'a, S> {
+    scores: &'a S,
+    eligible: &'a Eligible<'a>,
+    chance: u64,
+}
+
+impl<S: Scores> Ranks for Everybody<'_, S> {
+    #[inline(always)]
+    fn rank(&self, row: &Row, index: usize) -> Rank {
+        Rank::new(self.chance, index, self.scores.score(row, 1.0))
+    }
+}
+
+impl<S: Scores> Ranks for Allowed<'_, S> {
+    #[inline(always)]
+    fn rank(&self, row: &Row, index: usize) -> Rank {
+        if !self.eligible.allows(index) {
+            return Rank::NOBODY;
+        }
+        let spared = self.eligible.warmth(&self.eligible.all()[index]).recip() as f32;
+        Rank::new(self.chance, index, self.scores.score(row, spared))
     }
 }
 
@@ -215,11 +226,17 @@ struct Plain<'a> {
 }
 
 impl<'a> Scorer<'a> {
-    /// For a request of predicted work `work_us` from this consumer.
-    pub(crate) fn new(scan: &Scan, peers: &'a PeerTable, work_us: f64, consumer_key: u64) -> Self {
+    /// For a request of predicted work `work_us`, which as a newcomer is this, from this consumer.
+    #[inline(always)]
+    pub(crate) fn new(
+        scan: &Scan,
+        peers: &'a PeerTable,
+        (work_us, newcomer): (f32, Newcomer),
+        consumer_key: u64,
+    ) -> Self {
         let plain = Plain {
-            work_us: work_us as f32,
-            newcomer: Newcomer::of(work_us),
+            work_us,
+            newcomer,
             consumer_key,
             peers,
             notes: peers.notes(consumer_key),
@@ -229,6 +246,7 @@ impl<'a> Scorer<'a> {
     }
 
     /// The same, with what a pool knows of others' requests, if it knows any.
+    #[inline(always)]
     pub(crate) fn seeing(self, sight: Option<&PoolSight>, now: Timestamp) -> Self {
         Self { seen: sight.and_then(|sight| sight.seen(self.plain.newcomer, now)), ..self }
     }
@@ -237,9 +255,16 @@ impl<'a> Scorer<'a> {
 impl Scores for Plain<'_> {
     #[inline(always)]
     fn score(&self, row: &Row, spared: f32) -> Score {
-        let InFlight { requests, work_us } = row.live.in_flight();
-        let interference_us = || row.live.yielding_us(self.newcomer);
-        let cost_us = row.terms.cost_us(self.work_us, requests as f32, || work_us as f32, interference_us);
+        let in_flight = row.live.in_flight();
+        let InFlight { requests, work_us } = in_flight;
+        let terms = &row.terms;
+        let cost_us = if requests < row.crowded_from {
+            terms.alone_us(self.work_us)
+        } else if terms.form() == Form::ProcessorSharing {
+            terms.sharing_us(self.work_us, requests as f32, row.live.yielding_us(self.newcomer, in_flight))
+        } else {
+            terms.pool_us(self.work_us, requests as f32, work_us as f32)
+        };
         Score { cost: cost_us * self.factor(row, spared) + row.penalty_us, in_flight: requests }
     }
 }
@@ -248,10 +273,11 @@ impl Scores for Seeing<'_> {
     #[inline(always)]
     fn score(&self, row: &Row, spared: f32) -> Score {
         let plain = &self.plain;
-        let InFlight { requests, work_us } = row.live.in_flight();
+        let in_flight = row.live.in_flight();
+        let InFlight { requests, work_us } = in_flight;
         let others = self.others.ahead(&row.live);
         let all = requests as f32 + others.requests;
-        let interference_us = || row.live.yielding_us(plain.newcomer) + others.interference_us;
+        let interference_us = || row.live.yielding_us(plain.newcomer, in_flight) + others.interference_us;
         let cost_us =
             row.terms.cost_us(plain.work_us, all, || work_us as f32 + others.work_us, interference_us);
         Score { cost: cost_us * plain.factor(row, spared) + row.penalty_us, in_flight: all.round() as u32 }

@@ -10,6 +10,10 @@
 //! cannot be foretold, and that made a scan of 20 idle instances half as slow again (of 100 busy ones it would have saved
 //! a seventh). What is no usable score (infinite, NaN, negative) ranks behind an empty place.
 //!
+//! A rank is compared as the double that has its bits: the order is the same, because a score up to infinity makes a finite
+//! double, and processors take the minimum of two pairs of doubles at once. So a scan keeps two lists side by side
+//! ([`Halves`]) and merges them at its end.
+//!
 //! Known weakness: an instance beyond the first 65,536 of a pool is never ranked.
 
 use crate::decide::{CANDIDATES, Candidate};
@@ -22,8 +26,6 @@ const HASH_SHIFT: u32 = 16;
 const MOST_IN_FLIGHT: u32 = (1 << (SCORE_SHIFT - IN_FLIGHT_SHIFT)) - 1;
 /// Instances of a pool that can be ranked.
 pub(crate) const MOST_RANKED: usize = 1 << HASH_SHIFT;
-/// Nobody: every finite score ranks before it.
-const EMPTY: u64 = (f32::INFINITY.to_bits() as u64) << SCORE_SHIFT;
 
 /// What an instance is ranked by.
 #[derive(Clone, Copy, Debug)]
@@ -34,38 +36,121 @@ pub(crate) struct Score {
     pub(crate) in_flight: u32,
 }
 
+/// An instance and how good it is; smaller is better.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rank(f64);
+
+impl Rank {
+    /// Nobody: every finite score ranks before it.
+    pub(crate) const NOBODY: Self = Self(f64::from_bits((f32::INFINITY.to_bits() as u64) << SCORE_SHIFT));
+
+    /// Of an instance. A score that is infinite or NaN ranks as nobody does; it must not be negative.
+    #[inline(always)]
+    pub(crate) fn new(chance: u64, index: usize, score: Score) -> Self {
+        let cost = score.cost.min(f32::INFINITY);
+        let load = score.in_flight.min(MOST_IN_FLIGHT) << IN_FLIGHT_SHIFT;
+        let low = load | lot(chance, index) | index as u32;
+        Self(f64::from_bits(u64::from(cost.to_bits()) << SCORE_SHIFT | u64::from(low)))
+    }
+
+    /// The better one. This comparison, as that of [`Rank::worse`], is one that processors have an instruction for.
+    #[inline(always)]
+    fn better(self, other: Self) -> Self {
+        if self.0 < other.0 { self } else { other }
+    }
+
+    #[inline(always)]
+    fn worse(self, other: Self) -> Self {
+        if self.0 > other.0 { self } else { other }
+    }
+
+    #[inline(always)]
+    fn sorted(self, other: Self) -> (Self, Self) {
+        (self.better(other), self.worse(other))
+    }
+
+    /// Its index; `None`: nobody's.
+    fn index(self) -> Option<usize> {
+        let word = self.0.to_bits();
+        (word < Self::NOBODY.0.to_bits()).then_some(usize::from(word as u16))
+    }
+
+    fn cost(self) -> f32 {
+        f32::from_bits((self.0.to_bits() >> SCORE_SHIFT) as u32)
+    }
+}
+
+/// 12 bits of chance for an instance, in their place; the steps of [`mix`] that so few bits need.
+///
+/// [`mix`]: foretide_predictor::hash::mix
+#[inline(always)]
+fn lot(chance: u64, index: usize) -> u32 {
+    let product = (chance ^ index as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let lot = (product ^ product >> 32).wrapping_mul(0x94d0_49bb_1331_11eb)
+        >> (u64::BITS + HASH_SHIFT - IN_FLIGHT_SHIFT);
+    (lot as u32) << HASH_SHIFT
+}
+
+/// Two lists that grow together.
+#[derive(Debug)]
+pub(crate) struct Halves([[Rank; 2]; CANDIDATES]);
+
+impl Halves {
+    /// Both empty.
+    pub(crate) fn new() -> Self {
+        Self([[Rank::NOBODY; 2]; CANDIDATES])
+    }
+
+    /// Considers some instances, an even number. Kept by itself: among other code the compiler does not see the pairs.
+    #[inline(never)]
+    pub(crate) fn offer(&mut self, ranks: &[Rank]) {
+        let mut lists = self.0;
+        for pair in ranks.chunks_exact(2) {
+            let mut pair = [pair[0], pair[1]];
+            for held in &mut lists {
+                let better = [held[0].better(pair[0]), held[1].better(pair[1])];
+                pair = [held[0].worse(pair[0]), held[1].worse(pair[1])];
+                *held = better;
+            }
+        }
+        self.0 = lists;
+    }
+
+    /// The best of both: of two sorted lists, one of them backwards, the smaller ones place by place are the smallest of all, and
+    /// two rounds of comparisons sort them (Batcher 1968).
+    pub(crate) fn merge(self, chance: u64) -> Shortlist {
+        let held = self.0;
+        let mut ranks: [Rank; CANDIDATES] =
+            std::array::from_fn(|place| held[place][0].sorted(held[CANDIDATES - 1 - place][1]).0);
+        for (one, other) in [(0, 2), (1, 3), (0, 1), (2, 3)] {
+            (ranks[one], ranks[other]) = ranks[one].sorted(ranks[other]);
+        }
+        Shortlist { ranks, chance }
+    }
+}
+
 /// At most [`CANDIDATES`] instances by ascending score.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shortlist {
-    ranks: [u64; CANDIDATES],
+    ranks: [Rank; CANDIDATES],
     chance: u64,
 }
 
 impl Shortlist {
     /// Empty; `chance` breaks ties.
     pub(crate) fn new(chance: u64) -> Self {
-        Self { ranks: [EMPTY; CANDIDATES], chance }
+        Self { ranks: [Rank::NOBODY; CANDIDATES], chance }
     }
 
     /// Considers an instance that is not listed yet. A score that is not a finite number >= 0 is not considered.
-    #[inline(always)]
     pub(crate) fn offer(&mut self, index: u16, score: Score) {
-        let load = u64::from(score.in_flight.min(MOST_IN_FLIGHT)) << IN_FLIGHT_SHIFT;
-        let score = u64::from(score.cost.to_bits()) << SCORE_SHIFT;
-        let mut rank = score | load | self.lot(index) << HASH_SHIFT | u64::from(index);
-        for held in &mut self.ranks {
-            (*held, rank) = ((*held).min(rank), (*held).max(rank));
+        if score.cost.is_sign_negative() {
+            return;
         }
-    }
-
-    /// 12 bits of chance for an instance; the steps of [`mix`] that so few bits need.
-    ///
-    /// [`mix`]: foretide_predictor::hash::mix
-    #[inline(always)]
-    fn lot(&self, index: u16) -> u64 {
-        let product = (self.chance ^ u64::from(index)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (product ^ product >> 32).wrapping_mul(0x94d0_49bb_1331_11eb)
-            >> (u64::BITS + HASH_SHIFT - IN_FLIGHT_SHIFT)
+        let mut rank = Rank::new(self.chance, usize::from(index), score);
+        for held in &mut self.ranks {
+            (*held, rank) = held.sorted(rank);
+        }
     }
 
     /// Whether an instance is listed.
@@ -75,21 +160,21 @@ impl Shortlist {
 
     /// Index of the best; `None`: nobody had a usable score.
     pub(crate) fn best(&self) -> Option<usize> {
-        self.indices().next()
+        self.ranks[0].index()
     }
 
     /// Indices, best first.
     pub(crate) fn indices(&self) -> impl Iterator<Item = usize> {
-        self.ranks.iter().filter(|&&rank| rank < EMPTY).map(|&rank| usize::from(rank as u16))
+        self.ranks.iter().filter_map(|rank| rank.index())
     }
 
     /// For the decision record.
     pub(crate) fn candidates(&self, instances: &[InstanceEntry]) -> [Option<Candidate>; CANDIDATES] {
         self.ranks.map(|rank| {
-            let entry = instances.get(usize::from(rank as u16)).filter(|_| rank < EMPTY)?;
+            let entry = instances.get(rank.index()?)?;
             Some(Candidate {
                 instance: entry.id,
-                score_us: f32::from_bits((rank >> SCORE_SHIFT) as u32),
+                score_us: rank.cost(),
                 in_flight: entry.live.in_flight().requests,
             })
         })

@@ -33,8 +33,8 @@ pub const fn split(word: u64) -> (u64, u64) {
 
 /// Work as whole microseconds from 1 to an hour; NaN is 1.
 pub fn whole_us(work_us: f64) -> u64 {
-    // A NaN stays one through clamp and becomes 0 as an integer.
-    (work_us.clamp(1.0, MOST_WORK_US) as u64).max(1)
+    // A NaN stays one through clamp and becomes 0 as an integer; an hour fits into 32 bits, which are converted in fewer steps.
+    u64::from((work_us.clamp(1.0, MOST_WORK_US) as u32).max(1))
 }
 
 /// The bucket of so many microseconds of work, 0 to 15.
@@ -72,25 +72,66 @@ impl Newcomer {
         self.work_us
     }
 
-    /// What it meets where requests are in flight, from the buckets and from the number of all requests. Buckets may be read
-    /// one after another while others change them.
+    /// What it meets where so many requests of so much work are in flight in all. Buckets may be read one after another while
+    /// others change them: then what comes or goes meanwhile may be missed.
     #[inline(always)]
     pub fn meets<W>(
         self,
         buckets: &[W; BUCKETS],
         read: impl Fn(&W) -> u64,
-        requests: impl FnOnce() -> u64,
+        requests: u64,
+        all_us: u64,
     ) -> Met {
         let Self { work_us, bucket } = self;
-        // Those below x's own bucket count with their work; packed words add up as they are.
-        let below = buckets[..bucket].iter().fold(0, |sum: u64, word| sum.wrapping_add(read(word)));
-        let (smaller, smaller_us) = split(below);
+        let (alike, rest) = alike_and_rest(bucket, |bucket| read(&buckets[bucket % BUCKETS]));
         // Those of x's own bucket may be on either side of it.
-        let (alike, alike_us) = split(read(&buckets[bucket]));
-        // The rest is larger and counts with its number, which may just miss a request: it was read at another time.
-        let larger = requests().saturating_sub(smaller + alike);
-        Met { lighter_us: smaller_us, others_us: alike_us.min(alike * work_us) + larger * work_us }
+        let (alike, alike_us) = split(alike);
+        // Those below count with their work, those above with their number; whichever was not read is what is left.
+        let (rest, rest_us) = split(rest);
+        let (lighter_us, larger) = if bucket < BUCKETS / 2 {
+            (rest_us, requests.saturating_sub(rest + alike))
+        } else {
+            (all_us.saturating_sub(rest_us + alike_us), rest)
+        };
+        Met { lighter_us, others_us: alike_us.min(alike * work_us) + larger * work_us }
     }
+}
+
+/// The word of a bucket, and the sum of those on its shorter side: below it, or above it from the middle on. Every bucket has code
+/// of its own: all instances of a scan are asked for the same one, so the processor foresees the jump, and loops and their
+/// tests would cost as much as what they add.
+#[inline(always)]
+fn alike_and_rest(bucket: usize, word: impl Fn(usize) -> u64) -> (u64, u64) {
+    match bucket {
+        0 => around::<0>(word),
+        1 => around::<1>(word),
+        2 => around::<2>(word),
+        3 => around::<3>(word),
+        4 => around::<4>(word),
+        5 => around::<5>(word),
+        6 => around::<6>(word),
+        7 => around::<7>(word),
+        8 => around::<8>(word),
+        9 => around::<9>(word),
+        10 => around::<10>(word),
+        11 => around::<11>(word),
+        12 => around::<12>(word),
+        13 => around::<13>(word),
+        14 => around::<14>(word),
+        _ => around::<15>(word),
+    }
+}
+
+/// Packed words add up as they are.
+#[inline(always)]
+fn around<const BUCKET: usize>(word: impl Fn(usize) -> u64) -> (u64, u64) {
+    let mut rest = 0u64;
+    for other in 0..BUCKETS {
+        if if BUCKET < BUCKETS / 2 { other < BUCKET } else { other > BUCKET } {
+            rest = rest.wrapping_add(word(other));
+        }
+    }
+    (word(BUCKET), rest)
 }
 
 /// Interference of a newcomer with what is in flight, microseconds.
@@ -164,7 +205,7 @@ impl Load {
     /// What a newcomer meets.
     #[inline(always)]
     pub fn meets(&self, newcomer: Newcomer) -> Met {
-        newcomer.meets(&self.words, |word| *word, || self.requests())
+        newcomer.meets(&self.words, |word| *word, self.requests(), self.work_us())
     }
 
     /// Interference with a newcomer, microseconds.

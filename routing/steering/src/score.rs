@@ -59,9 +59,9 @@ pub struct Ahead {
 /// What a generation of the routing table fixes of an instance's score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
+    own: f32,
     /// Slots without the newcomer's.
     spare: f32,
-    own: f32,
     wait: f32,
     form: Form,
 }
@@ -78,6 +78,20 @@ impl Terms {
         Self { spare: slots - 1.0, own, wait: externality / slots * waiting, form }
     }
 
+    /// Requests in flight from which on they matter to a newcomer.
+    pub fn crowded_from(&self) -> u32 {
+        match self.form {
+            Form::ProcessorSharing => (self.spare + 1.0) as u32,
+            Form::WorkerPool => 0,
+        }
+    }
+
+    /// How the instance serves.
+    #[inline(always)]
+    pub fn form(&self) -> Form {
+        self.form
+    }
+
     /// `L(x)`, microseconds, where `requests` are in flight. Their work and their interference with the request,
     /// microseconds, are asked only where they matter.
     #[inline(always)]
@@ -88,22 +102,32 @@ impl Terms {
         in_flight_us: impl FnOnce() -> f32,
         interference_us: impl FnOnce() -> f32,
     ) -> f32 {
-        let own_us = work_us * self.own;
         match self.form {
-            Form::ProcessorSharing => {
-                let beyond = requests - self.spare;
-                if beyond > 0.0 {
-                    own_us + interference_us() * self.wait * (beyond / requests)
-                } else {
-                    own_us
-                }
-            }
-            Form::WorkerPool => {
-                let slots = self.spare + 1.0;
-                let (taken, with_it) = ((requests / slots).min(1.0), (requests + 1.0) / slots);
-                own_us + in_flight_us() * self.wait * twelfth(taken) + own_us * CROWDING * cube(with_it)
-            }
+            Form::ProcessorSharing if requests <= self.spare => self.alone_us(work_us),
+            Form::ProcessorSharing => self.sharing_us(work_us, requests, interference_us()),
+            Form::WorkerPool => self.pool_us(work_us, requests, in_flight_us()),
         }
+    }
+
+    /// `L(x)` where nobody is in flight who matters: fewer than [`Terms::crowded_from`].
+    #[inline(always)]
+    pub fn alone_us(&self, work_us: f32) -> f32 {
+        work_us * self.own
+    }
+
+    /// `L(x)` under processor sharing, where as many are in flight as there are slots, or more.
+    #[inline(always)]
+    pub fn sharing_us(&self, work_us: f32, requests: f32, interference_us: f32) -> f32 {
+        self.alone_us(work_us) + interference_us * self.wait * ((requests - self.spare) / requests)
+    }
+
+    /// `L(x)` in a worker pool.
+    #[inline(always)]
+    pub fn pool_us(&self, work_us: f32, requests: f32, in_flight_us: f32) -> f32 {
+        let own_us = self.alone_us(work_us);
+        let slots = self.spare + 1.0;
+        let (taken, with_it) = ((requests / slots).min(1.0), (requests + 1.0) / slots);
+        own_us + in_flight_us * self.wait * twelfth(taken) + own_us * CROWDING * cube(with_it)
     }
 }
 

@@ -35,8 +35,9 @@ impl RequestContext {
 
     /// Tells the instance what work is predicted.
     pub(in crate::engine) fn tell(&self, request: &mut RequestHeader) -> Result<()> {
-        let told = self.routed.as_ref().and_then(|routed| Some((pool_of(routed)?, routed.current.as_ref()?)));
-        told.map_or(Ok(()), |(pool, current)| sight::tell(request, pool, &current.decision))
+        let placed = self.routed.as_ref().filter(|routed| routed.current.is_some());
+        let told = placed.and_then(|routed| Some((pool_of(routed)?, routed.prediction.steering.work_us)));
+        told.map_or(Ok(()), |(pool, work_us)| sight::tell(request, pool, work_us))
     }
 
     /// Hears what the instance has in flight, from the head of its answer.

@@ -3,6 +3,7 @@ use crate::world::settings;
 use foretide_control::controller::Controller;
 use foretide_control::io::{Effect, Input};
 use foretide_control::report::PoolReport;
+use foretide_predictor::cost::estimator::CostPrediction;
 use foretide_predictor::cost::query::CostQuery;
 use foretide_predictor::estimate::Estimate;
 use foretide_predictor::hash::{bytes, mix};
@@ -54,6 +55,7 @@ impl Run {
 struct UnderWay {
     arrived: Timestamp,
     query: CostQuery,
+    prediction: CostPrediction,
     decision: Decision,
     ticket: Ticket,
 }
@@ -151,22 +153,22 @@ impl Lab {
         let mut choose = |predicted_us: f64| {
             prediction.estimate.work_us = Estimate::exact(predicted_us);
             table.gates.weigh(facts.route, &mut prediction);
-            decide(&table, &table.pools[0], &facts, &prediction, attempt).expect("instances")
+            (prediction, decide(&table, &table.pools[0], &facts, &prediction, attempt).expect("instances"))
         };
-        let mean = choose(MEAN_US).0;
-        let (decision, ticket) = choose((self.predictor)(number, work_us));
-        let steering = decision.prediction.steering;
+        let (by_mean, (mean, _)) = choose(MEAN_US);
+        let (prediction, (decision, ticket)) = choose((self.predictor)(number, work_us));
+        let steering = prediction.steering;
         if steering.weight == 0.0 {
-            assert_eq!((decision.instance, steering), (mean.instance, mean.prediction.steering));
+            assert_eq!((decision.instance, steering), (mean.instance, by_mean.steering));
         }
         self.run.weights.push(steering.weight);
         let place = table.pools[0].instances.iter().position(|entry| entry.id == decision.instance);
         self.producers[place.expect("listed")].add(self.jobs.len(), work_us, self.now_us);
-        self.jobs.push(Some(UnderWay { arrived: now, query, decision, ticket }));
+        self.jobs.push(Some(UnderWay { arrived: now, query, prediction, decision, ticket }));
     }
 
     fn finish(&mut self, job: usize) {
-        let UnderWay { arrived, query, decision, ticket } = self.jobs[job].take().expect("once");
+        let UnderWay { arrived, query, prediction, decision, ticket } = self.jobs[job].take().expect("once");
         let now = at(self.now_us);
         let attained = ticket.finish(now);
         let upstream_us = now.since(arrived).as_micros() as u64;
@@ -176,6 +178,7 @@ impl Lab {
             finished_at: now,
             pool: PoolId(0),
             query,
+            prediction,
             decision,
             upstream_us,
             attained_us: attained.by(Form::ProcessorSharing),

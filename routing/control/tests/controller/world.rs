@@ -3,6 +3,7 @@
 use foretide_control::controller::Controller;
 use foretide_control::io::{Effect, FleetEvent, Input};
 use foretide_control::report::StatusReport;
+use foretide_predictor::cost::estimator::CostPrediction;
 use foretide_predictor::cost::query::CostQuery;
 use foretide_predictor::forecast::calendar::ScheduledEvent;
 use foretide_predictor::id::{InstanceId, PoolId, RouteId};
@@ -133,6 +134,7 @@ struct UnderWay {
     ends: Timestamp,
     arrived: Timestamp,
     query: CostQuery,
+    prediction: CostPrediction,
     decision: Decision,
     ticket: Ticket,
     outcome: Outcome,
@@ -294,7 +296,9 @@ impl World {
                 let gives_up = self.impatient.filter(|patience| *patience < self.load.1);
                 let outcome = if gives_up.is_some() { Outcome::ClientGone } else { outcome };
                 let ends = self.now.plus(gives_up.unwrap_or(self.load.1));
-                self.under_way.push(UnderWay { ends, arrived: self.now, query, decision, ticket, outcome });
+                let arrived = self.now;
+                let one = UnderWay { ends, arrived, query, prediction, decision, ticket, outcome };
+                self.under_way.push(one);
             }
         }
     }
@@ -308,6 +312,7 @@ impl World {
             finished_at: self.now,
             pool: PoolId(0),
             query: one.query,
+            prediction: one.prediction,
             decision: one.decision,
             upstream_us: self.now.since(one.arrived).as_micros() as u64,
             attained_us: if one.outcome == Outcome::ProducerError {
