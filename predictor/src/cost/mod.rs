@@ -1,6 +1,6 @@
 //! Tier 2: what will this request cost?
 
-mod approx;
+pub(crate) mod approx;
 pub mod backtest;
 mod bins;
 mod boost;

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
 
+use crate::cost::approx;
 use crate::hash;
 use crate::id::InstanceId;
 use crate::time::Timestamp;
@@ -162,7 +163,7 @@ impl PeerTable {
         } else {
             0.0
         };
-        if log == 0.0 { 1.0 } else { log.exp().clamp(FACTORS.0, FACTORS.1) }
+        if log == 0.0 { 1.0 } else { approx::exp(log).clamp(FACTORS.0, FACTORS.1) }
     }
 
     /// Compares the instances of one pool with each other. Those with fewer than five samples in recent memory are
