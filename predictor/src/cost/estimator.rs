@@ -8,7 +8,7 @@
 //! ln cost  = m + β·(f - m)                    m: route's mean, f: the answer, β: how far it is believed
 //! cost     = smear(route) · exp(ln expected cost)
 //! interval = exp(ln cost ± scale · spread(route))
-//! class    = the likeliest by the class heads, or by the keys' own histogram where no model serves
+//! class    = the likeliest by the class heads, or by the keys' own histogram where that was right more often
 //! ```
 
 use crate::cost::approx;
