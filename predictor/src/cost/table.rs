@@ -29,7 +29,7 @@ use crate::time::Timestamp;
 /// Observations that the parent's mean is worth.
 const PRIOR_WEIGHT: f32 = 5.0;
 /// ln of [`PRIOR_WORK_US`]; a test holds it.
-const PRIOR_LOG: f32 = 9.210_34;
+const PRIOR_LOG: f32 = 9.210_340_5;
 /// Labels are clamped to these, microseconds: nothing real costs less, nothing is proxied longer (an hour).
 const LABEL_RANGE_US: (f64, f64) = (0.01, 3.6e9);
 /// Numeric parameters are clamped here: above, a size in bytes is no size.
