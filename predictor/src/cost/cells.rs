@@ -97,7 +97,6 @@ pub(crate) struct Label {
 
 impl Label {
     /// ln of it, and 1 for each class border it is above.
-    #[inline(always)]
     pub(crate) fn gist(&self) -> f32x4 {
         self.above + first(self.log)
     }
@@ -147,25 +146,21 @@ impl Tag {
 
 impl CellView {
     /// Mean of ln(cost in µs).
-    #[inline(always)]
     pub(crate) fn log_mean(&self) -> f32 {
         self.gist.as_array()[0]
     }
 
     /// Moving average of the same.
-    #[inline(always)]
     pub(crate) fn log_ewma(&self) -> f32 {
         self.rest.as_array()[0]
     }
 
     /// Moving average of |ln cost - log_mean|.
-    #[inline(always)]
     pub(crate) fn spread(&self) -> f32 {
         self.rest.as_array()[1]
     }
 
     /// Mean cost, µs.
-    #[inline(always)]
     pub(crate) fn mean_us(&self) -> f32 {
         self.rest.as_array()[2]
     }

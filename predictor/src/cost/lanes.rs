@@ -16,12 +16,10 @@ pub(crate) struct SharedFour([AtomicU64; 2]);
 pub(crate) struct SharedTwo(AtomicU64);
 
 impl SharedFour {
-    #[inline(always)]
     pub(crate) fn load(&self) -> f32x4 {
         bytemuck::cast([self.0[0].load(Relaxed), self.0[1].load(Relaxed)])
     }
 
-    #[inline(always)]
     pub(crate) fn store(&self, numbers: f32x4) {
         let [low, high]: [u64; 2] = bytemuck::cast(numbers);
         self.0[0].store(low, Relaxed);
@@ -30,44 +28,37 @@ impl SharedFour {
 }
 
 impl SharedTwo {
-    #[inline(always)]
     pub(crate) fn load(&self) -> [f32; 2] {
         bytemuck::cast(self.0.load(Relaxed))
     }
 
-    #[inline(always)]
     pub(crate) fn store(&self, numbers: [f32; 2]) {
         self.0.store(bytemuck::cast(numbers), Relaxed);
     }
 }
 
 /// Moves each number by its rate towards the new one.
-#[inline(always)]
 pub(crate) fn towards(old: f32x4, new: f32x4, rates: f32x4) -> f32x4 {
     old + rates * (new - old)
 }
 
 /// The number, or the bound where that is larger or the number is none: one instruction, where `f32::max` takes five.
-#[inline(always)]
 pub(crate) fn at_least(number: f32, bound: f32) -> f32 {
     if number > bound { number } else { bound }
 }
 
 /// The number, or the bound where that is smaller or the number is none.
-#[inline(always)]
 pub(crate) fn at_most(number: f32, bound: f32) -> f32 {
     if number < bound { number } else { bound }
 }
 
 /// Whether all four can be reckoned with.
-#[inline(always)]
 pub(crate) fn are_finite(numbers: f32x4) -> bool {
     // Zero times an infinity or a NaN is no number.
     (numbers * f32x4::ZERO).simd_eq(f32x4::ZERO).all()
 }
 
 /// One number in the first place, zeros in the others.
-#[inline(always)]
 pub(crate) fn first(number: f32) -> f32x4 {
     f32x4::new([number, 0.0, 0.0, 0.0])
 }

@@ -217,10 +217,6 @@ impl TrackView {
         self.counted.as_array()[2]
     }
 
-    fn drift_alarms(&self) -> f32 {
-        self.counted.as_array()[3]
-    }
-
     /// Squared errors of model, key mean, route mean.
     fn errors(&self) -> [f32; 3] {
         [self.model.as_array()[0], self.means.as_array()[0], self.means.as_array()[1]]
@@ -527,7 +523,7 @@ impl Routes {
                 trust: view.trust(),
                 smear: view.smear(MODEL, parent),
                 spread: view.spread(),
-                drift_alarms: view.drift_alarms(),
+                drift_alarms: view.counted.as_array()[3],
             }
         };
         used.map(skill).collect()

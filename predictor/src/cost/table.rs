@@ -144,7 +144,6 @@ impl Level {
     }
 
     /// Shrunk mean of ln cost.
-    #[inline(always)]
     pub(crate) fn mean(&self) -> f32 {
         self.gist.as_array()[0]
     }
