@@ -95,7 +95,7 @@ fn list(place: &Where) -> anyhow::Result<()> {
     let serving = serving(&settings);
     let promoted = versions::promoted(dir).ok().flatten().map(|model| model.card().clone());
     for card in serving.iter().chain(&promoted) {
-        if !models.contains(card) {
+        if !models.iter().any(|known| is_same(known, card)) {
             models.push(card.clone());
         }
     }
@@ -118,12 +118,17 @@ fn list(place: &Where) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether two cards are of one model. Not all they say: a running process says its card as JSON, which rounds.
+fn is_same(one: &ModelCard, other: &ModelCard) -> bool {
+    (one.version, one.trained_at_us) == (other.version, other.trained_at_us)
+}
+
 fn table(models: &[ModelCard], serving: Option<&ModelCard>, promoted: Option<&ModelCard>) -> String {
     let heads = ["version", "trained", "rows", "log-RMSE", "key mean", "route mean", "covered", ""];
     let row = |card: &ModelCard| {
-        let state = if promoted == Some(card) {
+        let state = if promoted.is_some_and(|promoted| is_same(promoted, card)) {
             "promoted, serves from the next start on"
-        } else if serving == Some(card) {
+        } else if serving.is_some_and(|serving| is_same(serving, card)) {
             "serving"
         } else {
             ""
