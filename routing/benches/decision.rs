@@ -45,7 +45,7 @@ const UNLUCKY: (u64, u32) = (5, 7);
 /// Instructions that a stage may take, by what is measured. Six per cent above what was measured on x86-64, extraction a tenth: a
 /// new compiler, or the same in another folder, moves counts by a few per cent, an accident (a division or a hash for every
 /// instance, a copy of the prediction) by more. Above 128 instances a decision may not take more than with 100; with 500
-/// it takes more than with 200 only because more instances share a bit of the peers' notes.
+/// it takes more than with 200 mostly because more instances share a bit of the peers' notes.
 const GATES: [Gate; 6] = [
     Gate { stage: Stage::Extract, load: Load::Idle, size: 20, most: 2_400 },
     Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 4_650 },

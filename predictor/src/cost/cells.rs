@@ -27,7 +27,8 @@ use crate::time::Timestamp;
 const EWMA_RATE: f32 = 0.1;
 /// Weight of the newest residual in the spread: about the last thirty requests, as spreads are noisy.
 const SPREAD_RATE: f32 = 0.03;
-/// A mean reaches back this many observations at most, so that it follows drift within minutes of busy traffic.
+/// Least weight of the newest value in a mean: it reaches back five hundred observations at most, so that it follows drift
+/// within minutes of busy traffic.
 const MEAN_RATE: f32 = 1.0 / 500.0;
 /// Rates of the rest, in its order.
 const RATES: f32x4 = f32x4::new([EWMA_RATE, SPREAD_RATE, MEAN_RATE, MEAN_RATE]);

@@ -15,7 +15,6 @@ use crate::cost::approx;
 use crate::cost::cells::FIRST_SPREAD;
 use crate::cost::classes::likeliest_class;
 use crate::cost::features::Features;
-use crate::cost::interval::LEAST_SPREAD;
 use crate::cost::lanes::at_least;
 use crate::cost::model::CostModel;
 use crate::cost::query::{CostBasis, CostEstimate, CostQuery, PRIOR_WORK_US};
@@ -84,7 +83,7 @@ pub fn predict(
         other => answers.logs[other],
     };
     let first = known.key_answer().map_or(4.0 * FIRST_SPREAD, |rest| rest.as_array()[1]);
-    let spread = known.track.spread_under(all.spread_under(first)).max(LEAST_SPREAD);
+    let spread = known.track.spread_under(all.spread_under(first));
     answers.half_width = (table.scale() * spread).min(WIDEST);
     let histogram = |which: usize| answers.histograms.map(|border| border.as_array()[which]);
     let above = known.track.classifier(usable).map_or(answers.heads, histogram);

@@ -98,8 +98,6 @@ pub fn kept(state_dir: &Path) -> io::Result<Vec<u64>> {
         versions.extend(name.to_str().and_then(|name| name.strip_suffix(".bin")?.parse::<u64>().ok()));
     }
     versions.sort_unstable();
-    // A folder may name a file twice that is written anew while it is read.
-    versions.dedup();
     Ok(versions)
 }
 
