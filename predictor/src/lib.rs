@@ -6,7 +6,6 @@
 pub mod blend;
 pub mod cost;
 pub mod estimate;
-pub mod forecast;
 pub mod hash;
 pub mod id;
 pub mod peers;

@@ -14,7 +14,7 @@ use foretide_conf::settings::Settings;
 use foretide_control::controller::Controller;
 use foretide_control::io::Input;
 use foretide_control::report::StatusReport;
-use foretide_predictor::forecast::calendar::ScheduledEvent;
+use foretide_forecast::calendar::ScheduledEvent;
 use foretide_predictor::time::Timestamp;
 use foretide_workbench::versions;
 use metrics_exporter_prometheus::PrometheusHandle;

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 const ROOMS: [&str; 5] = ["predictor", "routing", "conf", "loadtest", "proxy"];
 /// Crates (folder, name). Dependencies run one way: each may use those before it. A room may hold several; the room of
 /// the proxy holds the offline workbench and the instance managers, which by this order know no other adapter.
-const CRATES: [(&str, &str); 16] = [
+const CRATES: [(&str, &str); 17] = [
     ("predictor", "foretide-predictor"),
+    ("predictor/forecast", "foretide-forecast"),
     ("routing/steering", "foretide-steering"),
     ("routing/shadow", "foretide-shadow"),
     ("routing", "foretide-routing"),
@@ -26,8 +27,15 @@ const CRATES: [(&str, &str); 16] = [
     ("proxy", "foretide"),
 ];
 /// Folders of the crates in the pure rooms.
-const PURE: [&str; 6] =
-    ["predictor", "routing/steering", "routing/shadow", "routing", "routing/control", "routing/orca"];
+const PURE: [&str; 7] = [
+    "predictor",
+    "predictor/forecast",
+    "routing/steering",
+    "routing/shadow",
+    "routing",
+    "routing/control",
+    "routing/orca",
+];
 /// These never import each other; only the composition root knows them all.
 const ADAPTERS: [&str; 2] = ["engine", "store"];
 /// Nor do these, which are crates.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::settings::choice::{ChoiceSettings, Endpoint};
-use foretide_predictor::forecast::calendar::ScheduledEvent;
+use foretide_forecast::calendar::ScheduledEvent;
 use foretide_steering::admission::Priority;
 use foretide_steering::score::Form;
 use serde::{Deserialize, Serialize};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use foretide_predictor::forecast::calendar::ScheduledEvent;
+use foretide_forecast::calendar::ScheduledEvent;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::settings::LearningSettings;
 

@@ -7,7 +7,7 @@ use std::f64::consts::TAU;
 use std::time::Duration;
 
 use foretide_conf::scenario::{ArrivalShape, Campaign, Contender, CostShape, Dependence, Scenario, Traffic};
-use foretide_predictor::forecast::calendar::ScheduledEvent;
+use foretide_forecast::calendar::ScheduledEvent;
 use foretide_predictor::time::Timestamp;
 use foretide_routing::extract::CompiledRoutes;
 use foretide_routing::extract::head::PlainHead;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use foretide_conf::settings::Settings;
 use foretide_conf::{finding, parse, shipped};
+use foretide_forecast::calendar::ScheduledEvent;
 use foretide_loadtest::producer::pace::Machine;
 use foretide_loadtest::traffic::schedule::{Campaign, Shape, default_mix};
-use foretide_predictor::forecast::calendar::ScheduledEvent;
 use foretide_predictor::time::Timestamp;
 
 /// The campaign multiplies the usual rate by this.

@@ -5,11 +5,11 @@ use foretide_control::report::{
     FormReport, GateReport, InstanceReport, ModelReport, PastForecast, PoolReport, RoutingDecisionReport,
     ScalingDecisionReport, StatusReport,
 };
+use foretide_forecast::fit::{BacktestScore, Forecast, ForecastPoint};
 use foretide_predictor::blend::{LoadScore, TierLoads, TierSkills, TierWeights};
 use foretide_predictor::cost::model::ModelCard;
 use foretide_predictor::cost::query::{CostBasis, CostClass, CostEstimate};
 use foretide_predictor::estimate::Estimate;
-use foretide_predictor::forecast::fit::{BacktestScore, Forecast, ForecastPoint};
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::peers::Anomaly;
 use foretide_predictor::time::Timestamp;

@@ -1,13 +1,13 @@
 //! What goes into the controller and what comes out: the whole border between decisions and the world.
 use crate::hearsay::Heard;
 use crate::report::StatusReport;
+use foretide_forecast::calendar::ScheduledEvent;
+use foretide_forecast::fit::{Forecast, ForecastSettings};
+use foretide_forecast::series::Series;
 use foretide_predictor::cost::codec::LearnedCosts;
 use foretide_predictor::cost::model::CostModel;
 use foretide_predictor::cost::reservoir::Sample;
 use foretide_predictor::cost::trainer::TrainSettings;
-use foretide_predictor::forecast::calendar::ScheduledEvent;
-use foretide_predictor::forecast::fit::{Forecast, ForecastSettings};
-use foretide_predictor::forecast::series::Series;
 use foretide_predictor::id::{InstanceId, PoolId};
 use foretide_predictor::time::Timestamp;
 use foretide_routing::observe::{Observation, Refusal, Utilisation};
@@ -186,7 +186,7 @@ pub struct TrainJob {
 impl FitJob {
     /// Does the work, wherever the caller likes.
     pub fn run(self) -> Input {
-        let result = foretide_predictor::forecast::fit::fit(&self.series, &self.events, &self.settings);
+        let result = foretide_forecast::fit::fit(&self.series, &self.events, &self.settings);
         Input::Forecast { of: self.of, result: result.map_err(|error| error.to_string()) }
     }
 }

@@ -1,10 +1,10 @@
 //! What operators see: one snapshot of everything, made by the controller about once a second.
 use crate::hearsay::{GossipReport, HeardReport};
 use crate::plan::PlanReport;
+use foretide_forecast::fit::Forecast;
 use foretide_predictor::blend::{LoadScore, TierSkills, TierWeights};
 use foretide_predictor::cost::model::{Explanation, ModelCard};
 use foretide_predictor::cost::query::{CostClass, CostEstimate};
-use foretide_predictor::forecast::fit::Forecast;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::peers::Anomaly;
 use foretide_predictor::time::Timestamp;

@@ -11,10 +11,10 @@
 //! renewed for three periods is stale and not used.
 use crate::io::{FitJob, SeriesKey};
 use crate::report::PastForecast;
+use foretide_forecast::calendar::ScheduledEvent;
+use foretide_forecast::fit::{Forecast, ForecastSettings};
+use foretide_forecast::series::Series;
 use foretide_predictor::estimate::Estimate;
-use foretide_predictor::forecast::calendar::ScheduledEvent;
-use foretide_predictor::forecast::fit::{Forecast, ForecastSettings};
-use foretide_predictor::forecast::series::Series;
 use foretide_predictor::scorecard::Scorecard;
 use foretide_predictor::time::Timestamp;
 use std::collections::VecDeque;

@@ -2,9 +2,9 @@
 use crate::world::{at, event, pool, settings};
 use foretide_control::controller::Controller;
 use foretide_control::io::{Effect, FleetEvent, Input, LoadSample, SeriesKey};
+use foretide_forecast::fit::{Forecast, ForecastPoint};
 use foretide_predictor::cost::model::CostModel;
 use foretide_predictor::estimate::Estimate;
-use foretide_predictor::forecast::fit::{Forecast, ForecastPoint};
 use foretide_predictor::id::{InstanceId, PoolId};
 use foretide_predictor::time::Timestamp;
 use foretide_routing::settings::RoutingSettings;

@@ -3,9 +3,9 @@
 use foretide_control::controller::Controller;
 use foretide_control::io::{Effect, FleetEvent, Input};
 use foretide_control::report::StatusReport;
+use foretide_forecast::calendar::ScheduledEvent;
 use foretide_predictor::cost::estimator::CostPrediction;
 use foretide_predictor::cost::query::CostQuery;
-use foretide_predictor::forecast::calendar::ScheduledEvent;
 use foretide_predictor::id::{InstanceId, PoolId, RouteId};
 use foretide_predictor::time::Timestamp;
 use foretide_routing::decide::{Attempt, Decision, decide, predict};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Timestamp;
+use foretide_predictor::time::Timestamp;
 
 /// The product of ratios stays within 1/1,000 and 1,000: more is a typing error, and must not become a fleet.
 const RATIO_LIMIT: f64 = 1_000.0;

@@ -5,8 +5,8 @@
 //! thinned by a stride that shares no factor with a season (else some phases would never be seen), and weighted
 //! `exp(-age / memory)`, memory three of the shortest season.
 
-use crate::forecast::design::Design;
-use crate::forecast::ridge::{self, Rows, Solution};
+use crate::design::Design;
+use crate::ridge::{self, Rows, Solution};
 
 /// Each rung is at least this much farther than the one before.
 const RUNG_RATIO: f64 = 1.6;

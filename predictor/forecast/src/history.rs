@@ -4,8 +4,8 @@
 //! below zero; the scale keeps every number near 1, so that no input overflows. Short gaps are filled by a line, long
 //! ones by what was there a season before.
 
-use crate::forecast::calendar::{self, ScheduledEvent};
-use crate::forecast::series::Series;
+use crate::calendar::{self, ScheduledEvent};
+use crate::series::Series;
 
 /// Gaps up to this many steps are bridged by a line even where a season is known.
 const SHORT_GAP: usize = 5;

@@ -14,15 +14,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::estimate::Estimate;
-use crate::forecast::backtest::{Trial, Verdict};
-use crate::forecast::calendar::{self, ScheduledEvent};
-use crate::forecast::design::Design;
-use crate::forecast::history::{self, History};
-use crate::forecast::ladder::{Ladder, Reach};
-use crate::forecast::last_value::LastValue;
-use crate::forecast::series::Series;
-use crate::time::Timestamp;
+use crate::backtest::{Trial, Verdict};
+use crate::calendar::{self, ScheduledEvent};
+use crate::design::Design;
+use crate::history::{self, History};
+use crate::ladder::{Ladder, Reach};
+use crate::last_value::LastValue;
+use crate::series::Series;
+use foretide_predictor::estimate::Estimate;
+use foretide_predictor::time::Timestamp;
 
 /// Steps of usable history needed for any answer.
 const NEEDED: usize = 2;

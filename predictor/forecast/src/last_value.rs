@@ -4,7 +4,7 @@
 //! within a few steps, because extrapolated lines are how forecasts explode (Gardner and McKenzie 1985). The interval
 //! grows like a random walk's, and is wide when few differences are known.
 
-use crate::forecast::ladder::Reach;
+use crate::ladder::Reach;
 
 const DAMPING: f64 = 0.8;
 

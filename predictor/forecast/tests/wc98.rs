@@ -4,8 +4,8 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use foretide_predictor::forecast::fit::{ForecastSettings, fit};
-use foretide_predictor::forecast::series::Series;
+use foretide_forecast::fit::{ForecastSettings, fit};
+use foretide_forecast::series::Series;
 use foretide_predictor::time::Timestamp;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const STRIDE: usize = 1_464;
 
 /// Requests of each minute; `None` where the data set is not at hand.
 fn minutes() -> Option<Vec<f64>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/load/wc98_1m.csv.gz");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/load/wc98_1m.csv.gz");
     if !path.exists() {
         assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{} is missing on CI", path.display());
         return None;

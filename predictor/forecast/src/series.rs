@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::time::Timestamp;
+use foretide_predictor::time::Timestamp;
 
 /// Evenly spaced values, oldest first; NaN marks a gap. Bounded: the oldest fall out.
 #[derive(Clone, Debug)]

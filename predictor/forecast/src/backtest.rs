@@ -5,10 +5,10 @@
 //! quantile of |miss| / half-width: the root, because forty overlapping origins are a noisy witness), and which of
 //! two methods to use. Coverage is scored on the newer origins with the widening learned on the older ones.
 
-use crate::estimate::LEVEL;
-use crate::forecast::design::Design;
-use crate::forecast::fit::BacktestScore;
-use crate::forecast::ladder::Reach;
+use crate::design::Design;
+use crate::fit::BacktestScore;
+use crate::ladder::Reach;
+use foretide_predictor::estimate::LEVEL;
 
 /// Origins, and horizons looked at from each.
 const MOST_ORIGINS: usize = 40;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use foretide_predictor::forecast::calendar::ScheduledEvent;
-use foretide_predictor::forecast::fit::{FitError, Forecast, ForecastSettings, fit};
-use foretide_predictor::forecast::series::Series;
+use foretide_forecast::calendar::ScheduledEvent;
+use foretide_forecast::fit::{FitError, Forecast, ForecastSettings, fit};
+use foretide_forecast::series::Series;
 use foretide_predictor::hash;
 use foretide_predictor::time::Timestamp;
 use proptest::prelude::*;
