@@ -14,7 +14,7 @@ use rand_distr::{Distribution, Normal};
 use rand_pcg::Pcg64;
 
 const SETTINGS: TrainSettings =
-    TrainSettings { trees: 24, depth: 4, learning_rate: 0.2, min_rows: 500, max_rows: 3_000, seed: 1 };
+    TrainSettings { trees: 24, depth: 6, learning_rate: 0.2, min_rows: 500, max_rows: 3_000, seed: 1 };
 
 /// A request and its true cost. Route 1 costs in proportion to its size and more for tenant 2; route 2 is flat.
 fn draw(rng: &mut Pcg64) -> (CostQuery, f64) {

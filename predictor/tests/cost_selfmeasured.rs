@@ -54,7 +54,7 @@ fn the_model_beats_the_running_means_on_real_costs() {
         return;
     };
     let settings =
-        TrainSettings { trees: 24, depth: 4, learning_rate: 0.2, min_rows: 1_000, max_rows: 5_000, seed: 1 };
+        TrainSettings { trees: 24, depth: 6, learning_rate: 0.2, min_rows: 1_000, max_rows: 5_000, seed: 1 };
     let table = KeyTable::new(4_096);
     let mut reservoir = Reservoir::new(6_000, 3);
     let mut model: Option<CostModel> = None;

@@ -2,7 +2,7 @@
 //! instructions, counted by valgrind, which do not depend on the machine's mood; with `-- --gate` it fails when a stage
 //! takes more instructions than [`GATES`] allow. CI runs the gate.
 //!
-//! Real trees (50 of depth 4), a table that knows the consumers, peers of which some fare badly on some instances, and
+//! Real trees (50 of depth 6), a table that knows the consumers, peers of which some fare badly on some instances, and
 //! requests that differ from each other. *Idle*: nothing in flight, and as all instances are alike, ties everywhere.
 //! *Busy*: more requests in flight than slots on every instance, so that the whole formula is evaluated.
 

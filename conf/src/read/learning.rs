@@ -65,7 +65,7 @@ pub(super) fn learning(section: &Section<'_>) -> LearningSettings {
         reservoir_rows: whole("reservoir_rows", 500..=200_000, RESERVOIR_ROWS),
         key_cells: whole("key_cells", 256..=1_048_576, KEY_CELLS),
         trees: whole("trees", 1..=200, 50),
-        depth: whole("depth", 1..=8, 4),
+        depth: whole("depth", 1..=8, 6),
         cost_model: section.item("cost_model").and_then(|item| item.flag()).unwrap_or(true),
         shadow: section.item("shadow").and_then(|item| item.flag()).unwrap_or(true),
     };

@@ -16,18 +16,15 @@ use crate::cost::approx;
 use crate::cost::bins::columns;
 use crate::cost::features::Features;
 use crate::cost::forest::{ABOVE, Forest, HEADS, LANES, LOG, Leaf, MEAN};
-use crate::cost::grow::{COUNT, GrowSettings, Grower};
+use crate::cost::grow::{COUNT, FEW_COLUMNS, GrowSettings, Grower};
 use crate::hash;
 
 /// Fewest rows in a leaf: means of fewer are noise.
-const MIN_LEAF_ROWS: f32 = 15.0;
+const MIN_LEAF_ROWS: f32 = 25.0;
 /// Rows that a leaf is drawn towards 0 with.
 const LAMBDA: f32 = 10.0;
 /// A row may pull its expected cost by this much at most: one outlier must not own a leaf.
 const MOST_PULL: f32 = 15.0;
-
-/// Fewer columns than this are all asked about: half of them might be none.
-const FEW_COLUMNS: usize = 8;
 
 /// What to boost.
 #[derive(Clone, Copy, Debug)]
@@ -85,13 +82,13 @@ pub(crate) fn boost(features: &[&Features], log_costs: &[f32], settings: &BoostS
             half(columns.len(), hash::mix(seed))
         };
         let grown = grower.grow(&half_of_rows, &chosen, &gradients);
-        for (index, row) in rows.iter_mut().enumerate() {
-            let leaf = grown.leaf(&columns, index);
+        for (row, &place) in rows.iter_mut().zip(&grown.places) {
+            let leaf = &grown.tree.leaves[usize::from(place)];
             row.sums.iter_mut().zip(leaf).for_each(|(sum, value)| *sum += value);
         }
         trees.push(grown.tree);
     }
-    Forest::new(base, settings.depth, trees)
+    Forest::new(base, settings.depth, &trees)
 }
 
 impl Row {

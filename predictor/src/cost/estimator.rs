@@ -80,12 +80,13 @@ pub fn predict(
     answers.served = who as u8;
     answers.log_served = match who {
         MODEL => shrunk(&answers, known.track.trust()),
-        other => answers.logs[other],
+        KEY => answers.logs[KEY],
+        _ => answers.logs[ROUTE],
     };
     let first = known.key_answer().map_or(4.0 * FIRST_SPREAD, |rest| rest.as_array()[1]);
     let spread = known.track.spread_under(all.spread_under(first));
     answers.half_width = (table.scale() * spread).min(WIDEST);
-    let histogram = |which: usize| answers.histograms.map(|border| border.as_array()[which]);
+    let histogram = |which: usize| answers.histograms.map(|border| border.to_array()[which]);
     let above = known.track.classifier(usable).map_or(answers.heads, histogram);
     answers.smear = known.track.smear(who, all.smear(who, 1.0));
     let log = answers.log_served;
@@ -107,6 +108,7 @@ pub fn predict(
 }
 
 /// What the means of the request's key and route say; the model's place holds NaN.
+#[inline(always)]
 fn from_means(known: &Known) -> Answers {
     let route_log = known.route.mean();
     let key = known.key_answer();
@@ -136,6 +138,7 @@ fn from_means(known: &Known) -> Answers {
 }
 
 /// Adds the model's answer; false: it cannot be used.
+#[inline(always)]
 fn from_model(
     table: &KeyTable,
     model: &CostModel,
@@ -158,10 +161,12 @@ fn from_model(
     usable
 }
 
+#[inline(always)]
 fn shrunk(answers: &Answers, trust: f32) -> f32 {
     answers.logs[ROUTE] + trust * (answers.logs[MODEL] - answers.logs[ROUTE])
 }
 
+#[inline(always)]
 fn basis(who: usize, known: &Known) -> CostBasis {
     match who {
         MODEL => CostBasis::Model,

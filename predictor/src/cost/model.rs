@@ -12,8 +12,6 @@ use crate::cost::forest::{ABOVE, Forest, LOG, MEAN};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CostModel {
     forest: Forest,
-    /// Whether the trees have all heads, or that of ln cost only.
-    all_heads: bool,
     card: ModelCard,
 }
 
@@ -86,8 +84,8 @@ pub struct ModelCard {
 }
 
 impl CostModel {
-    pub(crate) fn new(forest: Forest, all_heads: bool, card: ModelCard) -> Self {
-        Self { forest, all_heads, card }
+    pub(crate) fn new(forest: Forest, card: ModelCard) -> Self {
+        Self { forest, card }
     }
 
     pub(crate) fn with_card(self, card: ModelCard) -> Self {
@@ -98,13 +96,11 @@ impl CostModel {
     pub fn answer(&self, features: &Features) -> ModelAnswer {
         let sums = self.forest.sums(features);
         let anchor = features.anchor_log();
-        let log = anchor + sums[LOG];
-        let (mean_log, above) = if self.all_heads {
-            (anchor + sums[MEAN], [0, 1, 2].map(|border| sums[ABOVE + border]))
-        } else {
-            (log, features.shares_above())
-        };
-        ModelAnswer { log, mean_log, above }
+        ModelAnswer {
+            log: anchor + sums[LOG],
+            mean_log: anchor + sums[MEAN],
+            above: [0, 1, 2].map(|border| sums[ABOVE + border]),
+        }
     }
 
     /// The trees' raw answer: natural log of work in microseconds. Never panics, may be NaN if the model is broken.
@@ -149,7 +145,7 @@ impl CostModel {
     /// A model that answers NaN to everything, for fault drills.
     pub fn broken_for_drills() -> Self {
         let card = ModelCard { log_rmse: f64::INFINITY, ..ModelCard::default() };
-        Self { forest: Forest::not_a_number(), all_heads: true, card }
+        Self { forest: Forest::not_a_number(), card }
     }
 
     /// Whether it can be served; a state file may hold anything.

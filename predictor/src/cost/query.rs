@@ -30,9 +30,9 @@ pub struct CostQuery {
     pub in_flight: f32,
 }
 
-/// The two keys of a request's parameters.
+/// What the keys of a request's parameters are made of: a sum for each, not yet spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ParameterKeys {
+pub(crate) struct ParameterSums {
     /// Requests alike in cost: numbers by powers of two.
     pub alike: u64,
     /// Requests close in cost: numbers by eighths of these.
@@ -56,23 +56,23 @@ impl CostQuery {
 
     /// Key of requests alike in cost: the route, each categorical parameter, and the log2 bucket of each number.
     pub fn parameter_key(&self) -> u64 {
-        self.parameter_keys().alike
+        hash::mix(self.parameter_sums().alike)
     }
 
     /// The same with each log2 bucket in eight parts.
     pub fn fine_parameter_key(&self) -> u64 {
-        self.parameter_keys().close
+        hash::mix(self.parameter_sums().close)
     }
 
     /// Key of the very same request: route and all parameters, whoever asks.
     pub fn equal_parameter_key(&self) -> u64 {
-        self.parameter_keys().exact
+        hash::mix(self.parameter_sums().exact)
     }
 
-    /// Sums of the parameters, each times an odd constant of its own (multilinear hashing: Lemire and Kaser 2014), mixed once at
-    /// the end: what is absent adds nothing, and one multiplication a parameter and key is all it takes.
+    /// Sums of the parameters, each times an odd constant of its own (multilinear hashing: Lemire and Kaser 2014), to be spread
+    /// once at the end: what is absent adds nothing, and one multiplication a parameter and key is all it takes.
     #[inline(always)]
-    pub(crate) fn parameter_keys(&self) -> ParameterKeys {
+    pub(crate) fn parameter_sums(&self) -> ParameterSums {
         let mut alike = self.route_key;
         for (slot, &category) in self.categories.iter().enumerate() {
             alike = alike.wrapping_add(category.wrapping_mul(FACTORS[slot]));
@@ -89,8 +89,7 @@ impl CostQuery {
                 exact = add(exact, number.to_bits());
             }
         }
-        let [alike, close, exact] = [alike, close, exact].map(|sum| hash::mix(sum).max(1));
-        ParameterKeys { alike, close, exact }
+        ParameterSums { alike, close, exact }
     }
 }
 

@@ -203,32 +203,38 @@ pub(crate) struct Routes {
 
 impl TrackView {
     /// Completions judged.
+    #[inline(always)]
     pub(crate) fn seen(&self) -> f32 {
         self.counted.as_array()[0]
     }
 
     /// Of these, with a model's answer.
+    #[inline(always)]
     fn by_model(&self) -> f32 {
         self.counted.as_array()[1]
     }
 
     /// Mean deviation of what was served.
+    #[inline(always)]
     fn spread(&self) -> f32 {
         self.counted.as_array()[2]
     }
 
     /// Squared errors of model, key mean, route mean.
+    #[inline(always)]
     fn errors(&self) -> [f32; 3] {
         [self.model.as_array()[0], self.means.as_array()[0], self.means.as_array()[1]]
     }
 
     /// What the class heads' shares lack lately.
+    #[inline(always)]
     pub(crate) fn lifts(&self) -> [f32; 3] {
         let [light, medium, heavy, _] = self.lifts.to_array();
         [light, medium, heavy]
     }
 
     /// How far the model's distance from the route's mean is believed.
+    #[inline(always)]
     pub(crate) fn trust(&self) -> f32 {
         let [_, covariance, variance, _] = self.model.to_array();
         if variance <= 0.0 {
@@ -240,6 +246,7 @@ impl TrackView {
     }
 
     /// Who answers best: model, key mean or route mean. Before enough was judged: whoever knows most.
+    #[inline(always)]
     pub(crate) fn best(&self, model_is_there: bool, key_is_there: bool) -> usize {
         let errors = self.errors();
         let judged = self.by_model() >= PRIOR_WEIGHT;
@@ -254,14 +261,17 @@ impl TrackView {
 
     /// The histogram whose class is served, `None`: the model's heads. Whoever was right most often, but the route's own
     /// histogram unless another is clearly better; before enough was judged, who knows most.
+    #[inline(always)]
     pub(crate) fn classifier(&self, model_is_there: bool) -> Option<usize> {
         if model_is_there && self.by_model() < PRIOR_WEIGHT {
             return None;
         }
         let (hits, heads) = (self.hits.to_array(), self.model.as_array()[3]);
-        let best = (1..HISTOGRAMS).fold(0, |best, other| if hits[other] > hits[best] { other } else { best });
-        let heads_lead = model_is_there && heads >= hits[best];
-        let most = if heads_lead { heads } else { hits[best] };
+        let better = |best: (usize, f32), other: (usize, f32)| if other.1 > best.1 { other } else { best };
+        let (best, hit) =
+            (1..HISTOGRAMS).fold((0, hits[0]), |best, other| better(best, (other, hits[other])));
+        let heads_lead = model_is_there && heads >= hit;
+        let most = if heads_lead { heads } else { hit };
         if most < hits[ROUTE_CLASSES] + CLEARLY && self.seen() >= PRIOR_WEIGHT {
             return Some(ROUTE_CLASSES);
         }
@@ -269,25 +279,38 @@ impl TrackView {
     }
 
     /// Factor from one competitor's predicted to expected cost, drawn towards `parent`'s.
+    #[inline(always)]
     pub(crate) fn smear(&self, who: usize, parent: f32) -> f32 {
-        let [costs, predicted @ ..] = self.totals.as_array();
+        let [costs, model, key, route] = self.totals.to_array();
+        // Named and not indexed, here and below: the compiler can then keep all of this in registers.
+        let predicted = match who {
+            MODEL => model,
+            KEY => key,
+            _ => route,
+        };
         let seen = if who == MODEL { self.by_model() } else { self.seen() };
         let weight = at_most(seen, SMEAR_MEMORY);
-        let own = weight * predicted[who];
-        let prior = PRIOR_WEIGHT * at_least(predicted[who], 1e-6);
+        let own = weight * predicted;
+        let prior = PRIOR_WEIGHT * at_least(predicted, 1e-6);
         ((weight * costs + prior * parent) / (own + prior)).clamp(SMEARS.0, SMEARS.1)
     }
 
     /// Mean deviation of what is served, from the first request on.
+    #[inline(always)]
     pub(crate) fn spread_under(&self, parent: f32) -> f32 {
         let weight = self.seen() / (self.seen() + PRIOR_WEIGHT);
         at_least(weight * self.spread() + (1.0 - weight) * parent, LEAST_SPREAD)
     }
 
     /// 1 - squared error of what serves over the route mean's.
+    #[inline(always)]
     pub(crate) fn skill(&self) -> f32 {
-        let errors = self.errors();
-        let (best, rival) = (errors[self.best(self.by_model() > 0.0, true)], errors[ROUTE]);
+        let [model, key, rival] = self.errors();
+        let best = match self.best(self.by_model() > 0.0, true) {
+            MODEL => model,
+            KEY => key,
+            _ => rival,
+        };
         if self.seen() < PRIOR_WEIGHT || rival <= 0.0 { 0.0 } else { (1.0 - best / rival).clamp(-1.0, 1.0) }
     }
 

@@ -20,7 +20,7 @@ use crate::cost::estimator::CostPrediction;
 use crate::cost::features::{ENOUGH, FEATURES, Features, place};
 use crate::cost::interval;
 use crate::cost::lanes::{at_least, at_most, first, towards};
-use crate::cost::query::{ABSENT, CATEGORIES, CostClass, CostQuery, NUMBERS};
+use crate::cost::query::{ABSENT, CATEGORIES, CostClass, CostQuery};
 use crate::cost::recent::{Recent, Same, SavedSlot};
 use crate::cost::routes::{RouteSkill, Routes, SavedTrack, TrackView, Truth};
 use crate::hash;
@@ -108,6 +108,12 @@ pub(crate) struct Known {
     pub track: TrackView,
     pub mood: f32,
 }
+
+/// Added to the sums that keys are made of, by what they are keys of.
+const KINDS: [u64; 6] =
+    [hash::mix(100), hash::mix(101), hash::mix(102), hash::mix(103), hash::mix(104), hash::mix(105)];
+/// What a consumer counts in such a sum.
+const CONSUMER: u64 = hash::mix(106) | 1;
 
 /// Where the statistics of one request are kept; goes with its prediction, so that they are hashed once.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -217,7 +223,12 @@ impl Known {
         row[place::SPREAD] = if of_parameters { parameters.spread() } else { route.spread() };
         row[place::TAIL] = if mean_us > 0.0 { approx::ln(mean_us) - log_mean } else { 0.0 };
         row[place::MOOD] = self.mood;
-        row[place::NUMBERS..][..NUMBERS].copy_from_slice(&amount_features(query.numbers));
+        let numbers = row[place::NUMBERS..place::CATEGORIES].as_chunks_mut::<4>().0;
+        for (features, numbers) in numbers.iter_mut().zip(query.numbers.as_chunks::<4>().0) {
+            // Few requests have many: what is absent needs no logarithm.
+            let is_any_there = f32x4::new(*numbers).simd_ge(f32x4::ZERO).any();
+            *features = if is_any_there { amount_features(*numbers) } else { [ABSENT; 4] };
+        }
         for slot in 0..CATEGORIES {
             row[place::CATEGORIES + slot] = category_feature(query.categories[slot]);
         }
@@ -496,15 +507,17 @@ impl KeyTable {
 
 impl Keys {
     fn of(query: &CostQuery) -> Self {
-        // Distinct first halves keep the four kinds apart even where their parts are equal.
-        let parameters = query.parameter_keys();
+        // A constant for each kind keeps them apart even where their parts are equal.
+        let sums = query.parameter_sums();
+        let consumer = query.consumer_key.wrapping_mul(CONSUMER);
+        let key = |kind: usize, sum: u64| hash::fold(sum.wrapping_add(KINDS[kind]));
         Self {
-            route: Tag::of(hash::pair(1, query.route_key)),
-            source: Tag::of(hash::pair(hash::pair(2, query.route_key), query.consumer_key)),
-            parameters: Tag::of(hash::pair(3, parameters.alike)),
-            fine: Tag::of(hash::pair(5, parameters.close)),
-            both: Tag::of(hash::pair(hash::pair(4, parameters.close), query.consumer_key)),
-            exact: parameters.exact,
+            route: Tag::of(key(0, query.route_key)),
+            source: Tag::of(key(1, query.route_key.wrapping_add(consumer))),
+            parameters: Tag::of(key(2, sums.alike)),
+            fine: Tag::of(key(3, sums.close)),
+            both: Tag::of(key(4, sums.close.wrapping_add(consumer))),
+            exact: key(5, sums.exact),
         }
     }
 }
@@ -527,6 +540,7 @@ fn amount_features<const N: usize>(amounts: [f32; N]) -> [f32; N] {
 /// A code in (0, 1], 0 where there is none.
 #[inline(always)]
 fn category_feature(category: u64) -> f32 {
-    let code = (hash::mix(category) >> 48) as i32 + 1;
+    // Multiplied and not spread further: only the upper bits are used, and they depend on all below (Fibonacci hashing).
+    let code = (category.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as i32 + 1;
     if category == 0 { 0.0 } else { code as f32 / 65_536.0 }
 }

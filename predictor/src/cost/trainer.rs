@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::cost::boost::{BoostSettings, boost};
 use crate::cost::classes::{CostClasses, likeliest_class};
 use crate::cost::features::Features;
-use crate::cost::forest::{Forest, MAX_DEPTH};
+use crate::cost::forest::MAX_DEPTH;
 use crate::cost::interval;
 use crate::cost::model::{CostModel, ModelCard};
 use crate::cost::query::CostClass;
@@ -61,12 +61,6 @@ pub enum TrainError {
     /// The trainer panicked, or the reference library refused.
     #[error("training failed: {0}")]
     Failed(String),
-    /// Flattened trees and the library disagree.
-    #[error("flattened trees differ from the library's answers by {difference} in log cost")]
-    Flattening {
-        /// Largest difference found.
-        difference: f64,
-    },
     /// Worse than the running means on the newest tenth.
     #[error("not better than {rival}: log-RMSE {candidate:.3} against {best:.3}")]
     NotBetter {
@@ -77,15 +71,6 @@ pub enum TrainError {
         /// The rival's.
         best: f64,
     },
-}
-
-/// How trees are made from rows, winsorised ln costs and class borders.
-pub(crate) type Fit<'a> = dyn Fn(&[&Features], &[f32], [f64; 3]) -> Result<Fitted, TrainError> + 'a;
-
-/// Trees and what they answer.
-pub(crate) struct Fitted {
-    pub forest: Forest,
-    pub all_heads: bool,
 }
 
 /// Trains on rows in order of arrival, with class borders from these rows. Slow (a quarter of a second for 20,000 rows on a slow machine): never
@@ -108,41 +93,19 @@ pub fn train_for_classes(
     settings: &TrainSettings,
     class_borders_us: [f64; 3],
     champion: Option<&CostModel>,
-    stamp: (u64, Timestamp),
-) -> Result<CostModel, TrainError> {
-    let fit = |features: &[&Features], logs: &[f32], borders: [f64; 3]| {
-        let boosting = BoostSettings {
-            trees: settings.trees,
-            depth: settings.depth.clamp(1, MAX_DEPTH),
-            learning_rate: settings.learning_rate as f32,
-            seed: settings.seed,
-            log_borders: borders.map(|border| border.ln() as f32),
-        };
-        Ok(Fitted { forest: boost(features, logs, &boosting), all_heads: true })
-    };
-    train_with(&fit, rows, settings, class_borders_us, champion, stamp)
-}
-
-/// Trains by any method that makes trees.
-pub(crate) fn train_with(
-    fit: &Fit<'_>,
-    rows: &[Sample],
-    settings: &TrainSettings,
-    class_borders_us: [f64; 3],
-    champion: Option<&CostModel>,
     (version, now): (u64, Timestamp),
 ) -> Result<CostModel, TrainError> {
-    let usable: Vec<&Sample> = rows.iter().filter(|row| is_usable(row)).collect();
-    let usable = &usable[usable.len().saturating_sub(settings.max_rows)..];
-    let need = settings.min_rows.max(LEAST_ROWS);
-    if usable.len() < need {
-        return Err(TrainError::TooFewRows { have: usable.len(), need });
-    }
-    let (learned, judged) = usable.split_at(usable.len() - usable.len() / 10);
+    let (learned, judged) = parts(rows, settings)?;
     let features: Vec<&Features> = learned.iter().map(|row| &row.features).collect();
-    let logs = winsorised(learned);
-    let fitted = guarded(|| fit(&features, &logs, class_borders_us))?;
-    if !fitted.forest.is_sound() {
+    let boosting = BoostSettings {
+        trees: settings.trees,
+        depth: settings.depth.clamp(1, MAX_DEPTH),
+        learning_rate: settings.learning_rate as f32,
+        seed: settings.seed,
+        log_borders: class_borders_us.map(|border| border.ln() as f32),
+    };
+    let forest = guarded(|| Ok(boost(&features, &winsorised(&learned), &boosting)))?;
+    if !forest.is_sound() {
         return Err(TrainError::Failed("a leaf or threshold is not a number".into()));
     }
     let mut card = ModelCard {
@@ -152,13 +115,13 @@ pub(crate) fn train_with(
         trees: settings.trees,
         depth: settings.depth.clamp(1, MAX_DEPTH),
         class_borders_us,
-        rows_from_us: usable[0].at.as_us(),
-        rows_to_us: usable[usable.len() - 1].at.as_us(),
+        rows_from_us: learned[0].at.as_us(),
+        rows_to_us: judged[judged.len() - 1].at.as_us(),
         ..ModelCard::default()
     };
-    let candidate = CostModel::new(fitted.forest, fitted.all_heads, ModelCard::default());
-    examine(&candidate, learned, judged, &mut card);
-    let champion = champion.map(|champion| log_rmse(judged, |features| champion.log_work(features)));
+    let candidate = CostModel::new(forest, ModelCard::default());
+    examine(&candidate, &learned, &judged, &mut card);
+    let champion = champion.map(|champion| log_rmse(&judged, |features| champion.log_work(features)));
     let rivals = [
         ("the per-key running mean", Some(card.key_mean_log_rmse)),
         ("the route's running mean", Some(card.route_mean_log_rmse)),
@@ -172,6 +135,21 @@ pub(crate) fn train_with(
         }
     }
     Ok(candidate.with_card(card))
+}
+
+/// The newest usable rows, as many as are wanted: the older nine tenths to learn from, and the newest tenth to be judged by.
+pub(crate) fn parts<'a>(
+    rows: &'a [Sample],
+    settings: &TrainSettings,
+) -> Result<(Vec<&'a Sample>, Vec<&'a Sample>), TrainError> {
+    let mut learned: Vec<&Sample> = rows.iter().filter(|row| is_usable(row)).collect();
+    learned.drain(..learned.len().saturating_sub(settings.max_rows));
+    let need = settings.min_rows.max(LEAST_ROWS);
+    if learned.len() < need {
+        return Err(TrainError::TooFewRows { have: learned.len(), need });
+    }
+    let judged = learned.split_off(learned.len() - learned.len() / 10);
+    Ok((learned, judged))
 }
 
 /// Class borders of these rows: 50th, 80th and 95th percentile as the moving histogram has them.
@@ -197,7 +175,7 @@ pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T, TrainError>) -> Result
 }
 
 /// ln cost with its outermost thousandths drawn in.
-fn winsorised(rows: &[&Sample]) -> Vec<f32> {
+pub(crate) fn winsorised(rows: &[&Sample]) -> Vec<f32> {
     let targets: Vec<f64> = rows.iter().map(|row| row.work_us.ln()).collect();
     let mut sorted = targets.clone();
     sorted.sort_unstable_by(f64::total_cmp);

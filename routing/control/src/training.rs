@@ -22,8 +22,8 @@ const FAILURES: u64 = 50;
 const ONE_IN: u64 = 10;
 /// Fewer rows than this train nothing that beats running means.
 const MIN_ROWS: usize = 200;
-/// Shrinkage: with tens of shallow trees 0.15 reaches the best held-out error of smaller steps.
-const LEARNING_RATE: f64 = 0.15;
+/// Shrinkage: with fifty trees 0.2 is as good as smaller steps or better, on the learning parts of the four sets.
+const LEARNING_RATE: f64 = 0.2;
 /// A run without an answer for this long is lost.
 const LOST_AFTER: Duration = Duration::from_secs(300);
 

@@ -133,8 +133,8 @@ impl Default for BacktestSettings {
             retrain_every: Duration::ZERO,
             train: TrainSettings {
                 trees: 50,
-                depth: 4,
-                learning_rate: 0.15,
+                depth: 6,
+                learning_rate: 0.2,
                 min_rows: 200,
                 max_rows: 20_000,
                 seed: 1,
