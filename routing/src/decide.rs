@@ -27,7 +27,7 @@ use crate::select::eligible::Eligible;
 use crate::select::groups::{Group, Groups};
 use crate::select::hashed::Bound;
 use crate::select::narrow::Wish;
-use crate::select::predictive::Scorer;
+use crate::select::predictive::Plain;
 use crate::select::shortlist::Shortlist;
 use crate::select::{Selector, explore, reactive};
 use crate::table::{InstanceEntry, PoolTable, RoutingTable};
@@ -142,8 +142,14 @@ pub fn decide(
     attempt: Attempt<'_>,
 ) -> Option<(Decision, Ticket)> {
     let newcomer = Newcomer::of(f64::from(prediction.steering.work_us));
-    let asking =
-        Asking { table, pool, prediction, attempt, consumer_key: facts.query.consumer_key, newcomer };
+    let asking = Asking {
+        table,
+        pool,
+        prediction,
+        attempt: &attempt,
+        consumer_key: facts.query.consumer_key,
+        newcomer,
+    };
     let found = asking.find()?;
     let in_flight = pool.instances[found.place].live.in_flight();
     let Some(ticket) = asking.take(&found) else { return asking.overtaken() };
@@ -160,7 +166,7 @@ struct Asking<'a> {
     table: &'a RoutingTable,
     pool: &'a PoolTable,
     prediction: &'a CostPrediction,
-    attempt: Attempt<'a>,
+    attempt: &'a Attempt<'a>,
     consumer_key: u64,
     newcomer: Newcomer,
 }
@@ -285,7 +291,7 @@ impl<'a> Asking<'a> {
         selector: &Selector,
         again: bool,
     ) -> Option<Found<'a>> {
-        let (settings, Attempt { tried, now, .. }) = (&self.pool.settings, self.attempt);
+        let (settings, &Attempt { tried, now, .. }) = (&self.pool.settings, self.attempt);
         let eligible = if again {
             Eligible::new(among, settings, tried, now)
         } else {
@@ -313,8 +319,8 @@ impl<'a> Asking<'a> {
                     return (reactive::only(Some(index)), Reason::Explored);
                 }
                 let work = (self.prediction.steering.work_us, self.newcomer);
-                let scorer = Scorer::new(scan, &table.peers, work, consumer_key);
-                scan.rank(&scorer.seeing(pool.sight.as_deref(), attempt.now), eligible, chance)
+                let plain = Plain::new(scan, &table.peers, work, consumer_key);
+                scan.rank(&plain, pool.sight.as_deref(), eligible, chance)
             }
             Selector::RoundRobin(turns) | Selector::Weighted(turns) => {
                 reactive::only(turns.take(eligible, chance))

@@ -100,10 +100,17 @@ impl Scan {
     }
 
     /// Ranks the instances for a request; empty when no score was a finite number.
-    pub(crate) fn rank(&self, scorer: &Scorer<'_>, eligible: &Eligible<'_>, chance: u64) -> Shortlist {
-        match scorer.seen {
-            None => self.rank_by(&scorer.plain, eligible, chance),
-            Some(others) => self.rank_seeing(&Seeing { plain: scorer.plain, others }, eligible, chance),
+    /// `sight`: what is known of others' requests, if the pool shares that.
+    pub(crate) fn rank(
+        &self,
+        plain: &Plain<'_>,
+        sight: Option<&PoolSight>,
+        eligible: &Eligible<'_>,
+        chance: u64,
+    ) -> Shortlist {
+        match sight.and_then(|sight| sight.seen(plain.newcomer, eligible.now())) {
+            None => self.rank_by(plain, eligible, chance),
+            Some(others) => self.rank_seeing(&Seeing { plain: *plain, others }, eligible, chance),
         }
     }
 
@@ -194,13 +201,6 @@ impl<S: Scores> Ranks for Allowed<'_, S> {
     }
 }
 
-/// What a request brings to the score, and what others have in flight; `None`: nobody says.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Scorer<'a> {
-    plain: Plain<'a>,
-    seen: Option<Seen>,
-}
-
 /// A way to score an instance.
 trait Scores {
     /// Microseconds. `spared`: 1 over its share of the usual load.
@@ -216,7 +216,7 @@ struct Seeing<'a> {
 
 /// What a request brings to the score.
 #[derive(Clone, Copy, Debug)]
-struct Plain<'a> {
+pub(crate) struct Plain<'a> {
     work_us: f32,
     newcomer: Newcomer,
     consumer_key: u64,
@@ -225,7 +225,7 @@ struct Plain<'a> {
     peer_weight: f32,
 }
 
-impl<'a> Scorer<'a> {
+impl<'a> Plain<'a> {
     /// For a request of predicted work `work_us`, which as a newcomer is this, from this consumer.
     #[inline(always)]
     pub(crate) fn new(
@@ -234,21 +234,8 @@ impl<'a> Scorer<'a> {
         (work_us, newcomer): (f32, Newcomer),
         consumer_key: u64,
     ) -> Self {
-        let plain = Plain {
-            work_us,
-            newcomer,
-            consumer_key,
-            peers,
-            notes: peers.notes(consumer_key),
-            peer_weight: scan.peer_weight,
-        };
-        Self { plain, seen: None }
-    }
-
-    /// The same, with what a pool knows of others' requests, if it knows any.
-    #[inline(always)]
-    pub(crate) fn seeing(self, sight: Option<&PoolSight>, now: Timestamp) -> Self {
-        Self { seen: sight.and_then(|sight| sight.seen(self.plain.newcomer, now)), ..self }
+        let (notes, peer_weight) = (peers.notes(consumer_key), scan.peer_weight);
+        Self { work_us, newcomer, consumer_key, peers, notes, peer_weight }
     }
 }
 
