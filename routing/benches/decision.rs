@@ -48,7 +48,7 @@ const UNLUCKY: (u64, u32) = (5, 7);
 /// it takes more than with 200 mostly because more instances share a bit of the peers' notes.
 const GATES: [Gate; 6] = [
     Gate { stage: Stage::Extract, load: Load::Idle, size: 20, most: 2_400 },
-    Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 4_650 },
+    Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 3_500 },
     Gate { stage: Stage::Decide, load: Load::Idle, size: 20, most: 1_925 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 20, most: 3_155 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 100, most: 13_080 },

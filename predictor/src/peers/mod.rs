@@ -4,10 +4,11 @@
 //! a cell; `factor = exp(trust · (residual beyond its noise + 1.4 · error share))`, faded by age and clamped to
 //! [1/2, 4]. It is worked out when a sample is learned, so that the hot path hashes once and loads twice or thrice.
 //!
-//! A request is compared on many instances, and most consumers fare everywhere as expected. So each consumer has a word
-//! of *notes*, a bit per instance (by its id modulo 64), set where there is a factor: one load tells that no instance
-//! needs a look-up. Consumers and instances may share bits, which costs a look-up that finds 1. Bits of factors that
-//! faded go when the notes are taken anew.
+//! A request is compared on many instances, and most consumers fare everywhere as expected. So each consumer has a cache line
+//! of *notes*, a bit per instance (by its id modulo 512), set where there is a factor. A request takes the eight words of it
+//! together, a bit per id modulo 64, which tells most instances apart and all of a small pool; what is mentioned there is
+//! looked for in its own word before anything is looked up. Consumers and instances may share bits, which costs a look-up
+//! that finds 1. Bits of factors that faded go when the notes are taken anew.
 //!
 //! Bounds: a pair has two possible cells. When both belong to others that are alive, its samples go to the `other`
 //! cell of the instance, and it reads that one. Cells that heard nothing for a while are given away, nearly empty
@@ -66,6 +67,14 @@ impl Notes {
     }
 }
 
+/// Words of notes a consumer has.
+const WORDS: usize = 8;
+
+/// A consumer's notes.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Line([AtomicU64; WORDS]);
+
 /// Bounded concurrent table of residuals per (consumer, instance): many readers, one writer, no lock.
 #[derive(Debug)]
 pub struct PeerTable {
@@ -75,9 +84,9 @@ pub struct PeerTable {
     /// Consumers of an instance that found no cell; at the index of `everybody`.
     others: Box<[Cell]>,
     /// By consumer, see the module.
-    notes: Box<[AtomicU64]>,
+    notes: Box<[Line]>,
     /// The same for all who read `others`.
-    notes_on_others: AtomicU64,
+    notes_on_others: Line,
     /// Second of the newest sample: readers have no clock.
     clock_s: AtomicU32,
 }
@@ -93,8 +102,8 @@ impl PeerTable {
             pairs,
             everybody: empty(instances),
             others: empty(instances),
-            notes: std::iter::repeat_with(AtomicU64::default).take(instances).collect(),
-            notes_on_others: AtomicU64::new(0),
+            notes: std::iter::repeat_with(Line::default).take(instances).collect(),
+            notes_on_others: Line::default(),
             clock_s: AtomicU32::new(0),
         }
     }
@@ -123,33 +132,40 @@ impl PeerTable {
         };
         cell.learn(residual, failed, now_s);
         if cell.log_factor(now_s) != 0.0 {
-            note.fetch_or(bit(instance.0), Relaxed);
+            note.word(instance.0).fetch_or(bit(instance.0), Relaxed);
         }
     }
 
     /// On which instances this consumer may have a factor. No lock, no allocation.
     #[inline]
     pub fn notes(&self, consumer_key: u64) -> Notes {
-        let own = self.notes[self.note_of(consumer_key) as usize].load(Relaxed);
-        Notes(own | self.notes_on_others.load(Relaxed))
+        let own = &self.notes[self.note_of(consumer_key) as usize];
+        Notes(own.together() | self.notes_on_others.together())
     }
 
     /// Drops the notes of factors that are gone. Reads the whole table: for the writer, about once a second.
     pub fn refresh_notes(&self) {
         let now_s = self.clock_s.load(Relaxed);
-        let mut notes = vec![0u64; self.notes.len()];
+        let mut notes = vec![[0; WORDS]; self.notes.len()];
         for cell in self.pairs.iter().filter(|cell| cell.tag() != 0 && cell.log_factor(now_s) != 0.0) {
-            notes[cell.note() as usize] |= bit(cell.instance());
+            notes[cell.note() as usize][word_of(cell.instance())] |= bit(cell.instance());
         }
-        self.notes.iter().zip(notes).for_each(|(word, note)| word.store(note, Relaxed));
-        let others = self.others.iter().filter(|cell| cell.log_factor(now_s) != 0.0);
-        self.notes_on_others.store(others.fold(0, |note, cell| note | bit(cell.instance())), Relaxed);
+        self.notes.iter().zip(notes).for_each(|(line, words)| line.store(words));
+        let mut on_others = [0; WORDS];
+        for cell in self.others.iter().filter(|cell| cell.log_factor(now_s) != 0.0) {
+            on_others[word_of(cell.instance())] |= bit(cell.instance());
+        }
+        self.notes_on_others.store(on_others);
     }
 
     /// Factor on the score of `instance` for this consumer: 1.0 when nothing is known, above when it fares badly
     /// there; within [1/2, 4]. No lock, no allocation.
     #[inline]
     pub fn factor(&self, consumer_key: u64, instance: InstanceId) -> f32 {
+        let own = &self.notes[self.note_of(consumer_key) as usize];
+        if !own.mentions(instance.0) && !self.notes_on_others.mentions(instance.0) {
+            return 1.0;
+        }
         let now_s = self.clock_s.load(Relaxed);
         let key = pair_key(consumer_key, instance);
         let [first, second] = self.places(key);
@@ -266,13 +282,38 @@ impl PeerTable {
     }
 }
 
-/// An instance's bit in a word of notes.
+impl Line {
+    fn word(&self, instance: u32) -> &AtomicU64 {
+        &self.0[word_of(instance)]
+    }
+
+    fn mentions(&self, instance: u32) -> bool {
+        self.word(instance).load(Relaxed) & bit(instance) != 0
+    }
+
+    /// A bit of any word.
+    fn together(&self) -> u64 {
+        self.0.iter().fold(0, |bits, word| bits | word.load(Relaxed))
+    }
+
+    fn store(&self, words: [u64; WORDS]) {
+        self.0.iter().zip(words).for_each(|(place, word)| place.store(word, Relaxed));
+    }
+}
+
+/// Which word of its notes an instance is in.
+fn word_of(instance: u32) -> usize {
+    instance as usize / 64 % WORDS
+}
+
+/// An instance's bit in that word.
 fn bit(instance: u32) -> u64 {
     1 << (instance % 64)
 }
 
 fn pair_key(consumer_key: u64, instance: InstanceId) -> u64 {
-    hash::pair(consumer_key, u64::from(instance.0) + 1)
+    let spread = (u64::from(instance.0) + 1).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    hash::fold(consumer_key ^ spread).max(1)
 }
 
 #[cfg(test)]
