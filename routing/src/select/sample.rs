@@ -1,6 +1,6 @@
 //! Whom a scan of a large pool looks at: the best few of the last scan, a window that moves on with every request, and some
 //! at random from the rest, 64 instances at most, however many there are. What still grows with the pool is what falls out of
-//! caches and how many instances share a bit of the peers' notes: 500 take half as long again as 200 in the bench of decisions.
+//! caches: 500 take a tenth to a fifth longer than 200 in the bench of decisions.
 //!
 //! The window finds whoever has become better within `instances / 48` requests, and the memory keeps the good ones until they
 //! are not the best any more. The random ones, one from each twelfth of the rest, are there for proxies whose windows would
