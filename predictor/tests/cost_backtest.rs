@@ -73,6 +73,26 @@ fn where_nothing_says_who_is_heavy_the_total_is_right_and_the_mean_is_as_good_as
 }
 
 #[test]
+fn rare_time_outs_are_in_the_total() {
+    // Three in a hundred run into a time-out, six hundred times what is usual: they are nine tenths of the total.
+    let row = |i: u64| {
+        let mut query = CostQuery::new(RouteId(0), 1, 1 + hash::mix(i ^ 5) % 40);
+        query.numbers[0] = (1 + hash::mix(i ^ 3) % 100) as f32;
+        let noise = 0.7 + (hash::mix(i ^ 7) % 100) as f64 / 150.0;
+        let timed_out = hash::mix(i ^ 11) % 100 < 3;
+        BacktestRow {
+            arrival: Timestamp::from_us(i * 1_000),
+            label_known_at: Timestamp::from_us(i * 1_000),
+            query,
+            cost: if timed_out { 3e7 } else { noise * 1e3 * f64::from(query.numbers[0]) },
+        }
+    };
+    let rows: Vec<BacktestRow> = (0..12_000).map(row).collect();
+    let total = run(&rows).1.ours.sum_ratio.unwrap();
+    assert!((0.85..1.15).contains(&total), "{total}");
+}
+
+#[test]
 fn unusable_rows_and_disorder_are_said() {
     let mut rows = rows();
     rows[10].cost = f64::NAN;

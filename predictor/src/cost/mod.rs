@@ -22,3 +22,4 @@ pub mod routes;
 mod scorer;
 pub mod table;
 pub mod trainer;
+pub mod verdict;

@@ -7,7 +7,8 @@
 //!   whoever served it: the smallest answers, so a model never serves where a mean is better;
 //! - *trust* `β = cov(f - m, y - m) / var(f - m)` in [0, 1]: the served ln cost is `m + β·(f - m)` around the route's
 //!   mean m, so that a model that knows nothing shrinks to the mean smoothly instead of flapping;
-//! - *smear*, sum of costs over sum of predicted costs, which makes totals right (Duan 1983, online);
+//! - *smear*, sum of costs over sum of predicted costs, which makes totals right (Duan 1983, online), and the *tail*, what rare
+//!   costs far beyond add to that;
 //! - scale of the interval (mean deviation) and alarms of drift: Page–Hinkley (Biometrika 1954) on residuals less
 //!   the common mode of all routes; alarms inform, the clock retrains.
 //!
@@ -19,11 +20,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use serde::{Deserialize, Serialize};
 use wide::f32x4;
 
-use crate::cost::approx;
 use crate::cost::cells::{load, store};
-use crate::cost::classes::likeliest_class;
 use crate::cost::interval::LEAST_SPREAD;
 use crate::cost::lanes::{SharedFour, are_finite, at_least, at_most, towards};
+use crate::cost::verdict::{Answers, HISTOGRAMS, KEY, MODEL, ROUTE, Truth, Verdict, square};
 use crate::hash;
 
 /// Slots for routes; configurations have fewer.
@@ -48,11 +48,14 @@ const PRIOR_WEIGHT: f32 = 30.0;
 /// A model this much worse in squared error than the best mean still answers: half a per cent in log-RMSE is a tie, and
 /// who serves should not change with every request.
 const TIE: f32 = 1.01;
-/// Squared errors above this count as this: one absurd request must not decide who answers for a day.
-const MOST_SQUARE: f32 = 16.0;
-/// One request's cost counts as this many times the predicted one at most, in the smear. The predicted one as it was told: where
-/// one in ten costs a hundred times the others and nothing says which, the smear itself brings it up to the mean.
-const MOST_RATIO: f32 = 20.0;
+/// Completions that the tail remembers: long, as what makes it is rare.
+const TAIL_MEMORY: f32 = 5_000.0;
+/// Completions with nothing beyond that a route begins with.
+const TAIL_PRIOR: f32 = 1_000.0;
+/// The tail may be this much of the rest at most.
+const MOST_TAIL: f32 = 100.0;
+/// What class heads may lack, and the tail.
+const LIFTS: (f32x4, f32x4) = (f32x4::new([-0.5, -0.5, -0.5, 0.0]), f32x4::new([0.5, 0.5, 0.5, MOST_TAIL]));
 /// Smears are kept within these.
 const SMEARS: (f32, f32) = (0.05, 20.0);
 /// Page–Hinkley: drift that is let pass, and the sum of excess that raises an alarm, in mean deviations.
@@ -62,73 +65,11 @@ const DRIFT_ALARM: f32 = 60.0;
 const MOST_COUNTED: f32 = 1e6;
 const ONE_ALARM: f32x4 = f32x4::new([0.0, 0.0, 0.0, 1.0]);
 
-/// Which answers compete.
-pub(crate) const MODEL: usize = 0;
-pub(crate) const KEY: usize = 1;
-pub(crate) const ROUTE: usize = 2;
-/// Histograms whose classes compete with those of the model's heads: of parameters, source, route and the very same request.
-pub(crate) const HISTOGRAMS: usize = 4;
 /// The route's among them.
 const ROUTE_CLASSES: usize = 2;
 /// Shares of right classes closer than that are the same: two classifiers that differ in a tenth of 2,000 requests by chance
 /// alone end 0.7 % apart.
 const CLEARLY: f32 = 0.01;
-
-/// What every competitor said about one request; kept until the truth is known.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Answers {
-    /// ln cost by model (NaN without one), key mean, route mean.
-    pub(crate) logs: [f32; 3],
-    /// ln of the expected cost by the same, before smearing.
-    pub(crate) mean_logs: [f32; 3],
-    /// How far the mean cost of its consumer lies beyond what is usual on the route, ln cost; 0 or more.
-    pub(crate) excess: f32,
-    /// Shares above the class borders by the model's heads.
-    pub(crate) heads: [f32; 3],
-    /// The same by the histograms, one a lane, border by border.
-    pub(crate) histograms: [f32x4; 3],
-    /// Whether the route had been seen before; answers about an unknown one are not held against anybody.
-    pub(crate) known: bool,
-    /// Which of the three served.
-    pub(crate) served: u8,
-    /// ln cost that was served.
-    pub(crate) log_served: f32,
-    /// Factor from the expected cost by who served to what was told.
-    pub(crate) smear: f32,
-    /// Half-width of the interval that was served, in ln cost.
-    pub(crate) half_width: f32,
-}
-
-/// What a request cost.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Truth {
-    /// ln of it.
-    pub log: f32,
-    /// 0, then 1 for each class border it is above, else 0.
-    pub above: f32x4,
-    /// How far its consumer's own mean lies beyond what is usual on the route, ln cost: weighs that much less in totals.
-    pub excess: f32,
-}
-
-/// One request's answers held against the truth: what is the same for the track of its route and that of all.
-#[derive(Clone, Copy, Debug)]
-struct Verdict {
-    /// ln of the cost, over the route's mean.
-    over_mean: f32,
-    /// ln cost by the model, over the route's mean; `None` without one.
-    by_model: Option<f32>,
-    /// Squared errors of the key's mean and the route's (the model's depends on the trust in it).
-    squares: [f32; 2],
-    /// 1 where the model's heads were right, and for each histogram that was.
-    head_hit: f32,
-    hits: f32x4,
-    /// What the class heads' shares lacked.
-    missing: f32x4,
-    /// Cost and predicted costs, in units of the route's mean.
-    costs: f32x4,
-    /// ln cost over what was served.
-    residual: f32,
-}
 
 /// How a route is predicted, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -164,7 +105,7 @@ pub(crate) struct TrackView {
     means: f32x4,
     /// Shares of right classes of the histograms.
     hits: f32x4,
-    /// What the class heads' shares lack lately, and nothing.
+    /// What the class heads' shares lack lately; the tail.
     lifts: f32x4,
 }
 
@@ -292,7 +233,8 @@ impl TrackView {
         let weight = at_most(seen, SMEAR_MEMORY);
         let own = weight * predicted;
         let prior = PRIOR_WEIGHT * at_least(predicted, 1e-6);
-        ((weight * costs + prior * parent) / (own + prior)).clamp(SMEARS.0, SMEARS.1)
+        let smear = ((weight * costs + prior * parent) / (own + prior)).clamp(SMEARS.0, SMEARS.1);
+        smear * (1.0 + self.lifts.as_array()[3])
     }
 
     /// Mean deviation of what is served, from the first request on.
@@ -327,6 +269,10 @@ impl TrackView {
             (up, down) = (0.0, 0.0);
             next.counted += ONE_ALARM;
         }
+        let tail = self.lifts.as_array()[3];
+        let tail_rate = at_least(1.0 / (next.seen() + TAIL_PRIOR), 1.0 / TAIL_MEMORY);
+        let grown = tail_rate * (verdict.beyond - tail * verdict.costs.as_array()[0]);
+        next.lifts += f32x4::new([0.0, 0.0, 0.0, grown]);
         let rate = at_least(share, 1.0 / MEMORY);
         let [key, route] = verdict.squares;
         let rates = f32x4::new([rate, rate, 1.0, 1.0]);
@@ -334,6 +280,7 @@ impl TrackView {
         if let Some(told) = verdict.by_model {
             next.judge_model(told, verdict);
         }
+        next.lifts = next.lifts.fast_max(LIFTS.0).fast_min(LIFTS.1);
         next
     }
 
@@ -364,8 +311,7 @@ impl TrackView {
         let (told, was) = (told.clamp(-4.0, 4.0), verdict.over_mean.clamp(-4.0, 4.0));
         let new = f32x4::new([square(missed), told * was, told * told, verdict.head_hit]);
         self.model = towards(self.model, new, f32x4::new([rate, rate, rate, class_rate]));
-        let lifted = self.lifts + f32x4::splat(LIFT_RATE) * verdict.missing;
-        self.lifts = lifted.fast_max(f32x4::splat(-0.5)).fast_min(f32x4::splat(0.5));
+        self.lifts += f32x4::splat(LIFT_RATE) * verdict.missing;
     }
 
     /// Whether all numbers can be reckoned with; if one cannot, their sum cannot.
@@ -373,64 +319,6 @@ impl TrackView {
     fn is_finite(&self) -> bool {
         are_finite(self.counted + self.totals + self.model + self.means + self.hits + self.lifts)
     }
-}
-
-impl Verdict {
-    #[inline(always)]
-    fn of(answers: &Answers, truth: Truth) -> Self {
-        let mean = answers.logs[ROUTE];
-        let told = answers.logs[MODEL];
-        let [_, light, medium, heavy] = truth.above.to_array();
-        let class = class_above(light + medium + heavy);
-        let unit = answers.mean_logs[ROUTE] + at_least(truth.excess, 0.0);
-        // A model that was not there is counted as the key's mean, so that its ratio starts in the right place.
-        let by_model = if told.is_finite() { MODEL } else { KEY };
-        let [model, key, route] = [by_model, KEY, ROUTE].map(|who| answers.mean_logs[who]);
-        let relative = |log: f32| (log - unit).clamp(-8.0, 8.0);
-        let mut costs = approx::exp_each([truth.log, model, key, route].map(relative));
-        let told_cost = answers.smear * costs[1 + usize::from(answers.served).min(ROUTE)];
-        costs[0] = at_most(costs[0], MOST_RATIO * told_cost);
-        let heads = answers.heads;
-        Self {
-            over_mean: truth.log - mean,
-            by_model: told.is_finite().then_some(told - mean),
-            squares: [answers.logs[KEY], answers.logs[ROUTE]].map(|log| square(truth.log - log)),
-            head_hit: f32::from(u8::from(likeliest_class(heads) as usize == class)),
-            hits: right_classes(&answers.histograms, class),
-            missing: f32x4::new([light - heads[0], medium - heads[1], heavy - heads[2], 0.0]),
-            costs: f32x4::new(costs),
-            residual: truth.log - answers.log_served,
-        }
-    }
-}
-
-/// The number of borders a cost is above, 0 to 3, as an integer: its lowest bits behind 2^23.
-#[inline(always)]
-fn class_above(borders: f32) -> usize {
-    ((borders + 8_388_608.0).to_bits() & 3) as usize
-}
-
-/// 1 in each lane whose likeliest class ([`likeliest_class`]) is this one, from 0 to 3; shares above the borders come one
-/// classifier a lane.
-#[inline(always)]
-fn right_classes(above: &[f32x4; 3], class: usize) -> f32x4 {
-    let [zero, one] = [f32x4::ZERO, f32x4::ONE];
-    let first = above[0].fast_max(zero).fast_min(one);
-    let second = above[1].fast_max(zero).fast_min(first);
-    let third = above[2].fast_max(zero).fast_min(second);
-    let shares = [one - first, first - second, second - third, third];
-    // Of equal ones the first counts.
-    let up_to_light = shares[0];
-    let up_to_medium = up_to_light.fast_max(shares[1]);
-    let up_to_heavy = up_to_medium.fast_max(shares[2]);
-    let before = [f32x4::splat(-1.0), up_to_light, up_to_medium, up_to_heavy];
-    let most = up_to_heavy.fast_max(shares[3]);
-    let class = class % 4;
-    shares[class].simd_gt(before[class]) & shares[class].simd_eq(most) & one
-}
-
-fn square(error: f32) -> f32 {
-    at_most(error * error, MOST_SQUARE)
 }
 
 fn standardised(residual: f32, spread: f32) -> f32 {
@@ -570,7 +458,8 @@ impl Routes {
             let (tag, first) = place(one.route_key);
             let free = (first..first + PROBES).find(|at| self.tracks[at % ROUTES].tag.load(Relaxed) == 0);
             if let Some(at) = free {
-                self.tracks[at % ROUTES].put(one.view);
+                let lifts = one.view.lifts.fast_max(LIFTS.0).fast_min(LIFTS.1);
+                self.tracks[at % ROUTES].put(TrackView { lifts, ..one.view });
                 self.tracks[at % ROUTES].claim(tag, one.route_key);
             }
         }

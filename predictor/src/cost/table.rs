@@ -22,7 +22,8 @@ use crate::cost::interval;
 use crate::cost::lanes::{at_least, at_most, first, towards};
 use crate::cost::query::{ABSENT, CATEGORIES, CostClass, CostQuery};
 use crate::cost::recent::{Recent, Same, SavedSlot};
-use crate::cost::routes::{RouteSkill, Routes, SavedTrack, TrackView, Truth};
+use crate::cost::routes::{RouteSkill, Routes, SavedTrack, TrackView};
+use crate::cost::verdict::Truth;
 use crate::hash;
 use crate::time::Timestamp;
 
