@@ -1,7 +1,7 @@
 //! Boosted trees as they are served: symmetric ones, each leaf with one value for every head.
 //!
 //! All nodes of a level ask the same question (oblivious trees: Kohavi 1994; CatBoost: Prokhorenkova et al., NeurIPS 2018), so
-//! a tree is a handful of questions, and the answers, as bits of a number, are the place of its leaf. Depth 6 is as accurate as
+//! a tree is a handful of questions, and the answers, as bits of a number, are the place of its leaf. Depth 6 is about as accurate as
 //! ordinary trees of depth 4 or better, and there is nothing to walk: [`Scorer`] asks
 //! all trees at once. A NaN is above all thresholds: no input can panic. All heads share one structure, so that five answers cost
 //! one look-up and a vector addition a tree. Leaves are stored in 16 bits a head, in steps so small that the sum of all trees
@@ -200,14 +200,14 @@ impl Forest {
 
 /// The smallest steps in which the sum of any leaves of all trees fits 16 bits, by head.
 fn steps(trees: &[Tree]) -> Leaf {
-    let largest = |tree: &Tree, head: usize| {
-        // A NaN is no leaf to reckon with: `max` passes it over, and it is stored as 0.
-        tree.leaves.iter().map(|leaf| leaf[head].abs()).fold(0.0, f32::max)
-    };
+    // A NaN counts as the largest, so that the steps are none either, and the forest is not sound.
+    let largest =
+        |tree: &Tree, head: usize| tree.leaves.iter().map(|leaf| leaf[head].abs()).max_by(f32::total_cmp);
     std::array::from_fn(|head| {
-        let most: f32 = trees.iter().map(|tree| largest(tree, head)).sum();
+        let most: f32 = trees.iter().filter_map(|tree| largest(tree, head)).sum();
         // Each leaf may be rounded up by half a step.
-        (most / (f32::from(i16::MAX) - trees.len() as f32)).max(f32::MIN_POSITIVE)
+        let step = most / (f32::from(i16::MAX) - trees.len() as f32);
+        if step < f32::MIN_POSITIVE { f32::MIN_POSITIVE } else { step }
     })
 }
 
@@ -304,6 +304,8 @@ mod tests {
         spoilt(|saved| saved.questions[0].threshold = f32::NAN);
         spoilt(|saved| saved.depth = 0);
         spoilt(|saved| saved.depth = 200);
+        let broken = Forest::new([0.0; LANES], 1, &[stump(0, 0.0, 1.0, f32::NAN)]);
+        assert!(!broken.is_sound(), "a leaf that is no number is not stored as 0");
         assert!(!Forest::not_a_number().is_sound());
         assert!(Forest::not_a_number().sums(&Features([0.0; FEATURES]))[LOG].is_nan());
     }

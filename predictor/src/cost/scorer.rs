@@ -61,15 +61,15 @@ impl Block {
         let mut groups: Vec<Group> = Vec::new();
         let mut used = 0;
         for (asked, at) in sorted {
-            let same_feature = groups.last().is_some_and(|group| group.feature == usize::from(asked.feature));
-            let is_new = |group: &Group| used == 0 || group.thresholds[used - 1] != asked.threshold;
-            let opens = !same_feature || (used == ABREAST && groups.last().is_some_and(is_new));
-            if opens {
-                groups.push(Group::empty(usize::from(asked.feature)));
+            let feature = usize::from(asked.feature);
+            let same = groups.last().filter(|group| group.feature == feature);
+            let repeats = same.is_some_and(|group| group.thresholds[used - 1] == asked.threshold);
+            if !repeats && (same.is_none() || used == ABREAST) {
+                groups.push(Group::empty(feature));
                 used = 0;
             }
             let Some(group) = groups.last_mut() else { continue };
-            if used == 0 || group.thresholds[used - 1] != asked.threshold {
+            if !repeats {
                 group.thresholds[used] = asked.threshold;
                 used += 1;
             }
