@@ -28,16 +28,28 @@ fn parent_of(pid: i32) -> Option<i32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// A request of about a second, under way in the background.
+type InFlight = Vec<thread::JoinHandle<Result<Answer, String>>>;
+
+/// The longest piece of work a producer does for one request, under way in the background.
 fn slow_request(foretide: &Foretide) -> thread::JoinHandle<Result<Answer, String>> {
     let proxy = foretide.proxy;
-    thread::spawn(move || ask(http::Method::GET, proxy, "/hash?n=300000", ""))
+    thread::spawn(move || ask(http::Method::GET, proxy, "/hash?n=500000", ""))
 }
 
-fn until_in_flight(foretide: &Foretide, count: f64) {
+/// Slow requests of which at least so many were seen in flight. How long one takes depends on the machine's way
+/// with SHA-256 (a factor of ten), so a burst that was over before anybody looked is followed by one twice as large.
+fn slow_requests_in_flight(foretide: &Foretide, at_least: u8) -> InFlight {
+    let mut burst = usize::from(at_least);
     eventually("the slow requests are in flight", || {
-        (foretide.metric("foretide_requests_in_flight", &[]) >= Some(count)).then_some(())
-    });
+        let requests: InFlight = (0..burst).map(|_| slow_request(foretide)).collect();
+        burst = (2 * burst).min(64);
+        while !requests.iter().all(thread::JoinHandle::is_finished) {
+            if foretide.metric("foretide_requests_in_flight", &[]) >= Some(f64::from(at_least)) {
+                return Some(requests);
+            }
+        }
+        None
+    })
 }
 
 #[test]
@@ -57,8 +69,7 @@ fn sigterm_under_load_finishes_what_is_in_flight_and_leaves_no_orphan() {
 
     let load = Load::start(foretide.proxy, 20.0, &["/search?rows=500"]);
     load.until_finished(20);
-    let slow: Vec<_> = (0..3).map(|_| slow_request(&foretide)).collect();
-    until_in_flight(&foretide, 3.0);
+    let slow = slow_requests_in_flight(&foretide, 3);
     let signalled = load.began.elapsed();
     foretide.signal(Signal::SIGTERM);
     for request in slow {
@@ -92,7 +103,7 @@ fn post_drain_is_seen_by_health_checks_before_the_end() {
     let _turn = turn::take();
     let folder = tempfile::tempdir().expect("a folder");
     // Slow enough that the drain outlasts all that is asked meanwhile, also on an idle machine.
-    let producers = [Producer::start(0.1)];
+    let producers = [Producer::start(0.03)];
     let mut foretide = Foretide::with(folder.path(), &config(&endpoints(&producers)));
     let admin = foretide.admin.to_string();
     let healthcheck = |arguments: &[&str]| {
@@ -102,8 +113,7 @@ fn post_drain_is_seen_by_health_checks_before_the_end() {
     assert_eq!(healthcheck(&[]), Some(0));
     assert_eq!(healthcheck(&["--live"]), Some(0));
 
-    let slow: Vec<_> = (0..4).map(|_| slow_request(&foretide)).collect();
-    until_in_flight(&foretide, 4.0);
+    let slow = slow_requests_in_flight(&foretide, 4);
     let asked = Instant::now();
     let answer = post(foretide.admin, "/drain", "");
     assert_eq!(answer.status, 202, "{answer:?}");
