@@ -20,6 +20,7 @@
 mod anomaly;
 mod cell;
 
+use std::ops::BitOr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
@@ -60,10 +61,30 @@ pub struct Anomaly {
 pub struct Notes(u64);
 
 impl Notes {
-    /// Whether [`PeerTable::factor`] is worth asking.
+    /// Whether [`PeerTable::factor`] is worth asking for an instance with this mark, or for any of several.
     #[inline]
-    pub fn mention(self, instance: InstanceId) -> bool {
-        self.0 & bit(instance.0) != 0
+    pub fn mention(self, mark: Mark) -> bool {
+        self.0 & mark.0 != 0
+    }
+}
+
+/// What an instance is noted by, worked out once; united, that of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(u64);
+
+impl Mark {
+    /// Of an instance.
+    pub fn of(instance: InstanceId) -> Self {
+        Self(bit(instance.0))
+    }
+}
+
+impl BitOr for Mark {
+    type Output = Self;
+
+    #[inline]
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 

@@ -35,7 +35,7 @@ fn notes_are_taken_of_those_who_fare_badly_and_dropped_when_that_has_faded() {
     let table = PeerTable::new(4096);
     feed(&table, 7, 1, 1.0, 40);
     feed(&table, 8, 1, 0.0, 40);
-    let mentioned = |consumer, instance| table.notes(consumer).mention(InstanceId(instance));
+    let mentioned = |consumer, instance| table.notes(consumer).mention(Mark::of(InstanceId(instance)));
     assert!(mentioned(7, 1) && !mentioned(7, 2) && !mentioned(8, 1));
     table.refresh_notes();
     assert!(mentioned(7, 1) && !mentioned(7, 2) && !mentioned(8, 1));
@@ -120,7 +120,7 @@ proptest! {
                 table.refresh_notes();
             }
             for consumer in 0..40 {
-                let noted = table.notes(consumer).mention(InstanceId(instance));
+                let noted = table.notes(consumer).mention(Mark::of(InstanceId(instance)));
                 prop_assert!(noted || table.factor(consumer, InstanceId(instance)) == 1.0);
             }
         }

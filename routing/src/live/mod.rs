@@ -18,11 +18,13 @@ pub mod latency;
 pub mod others;
 pub mod question;
 pub mod shown;
+mod sums;
 pub mod turns;
 
 use crate::live::clock::ServiceClock;
 use crate::live::latency::PeakLatency;
 use crate::live::others::Others;
+use crate::live::sums::Sums;
 use crate::live::turns::Turns;
 use foretide_predictor::time::Timestamp;
 use foretide_steering::buckets::{self, BUCKETS, Met, Newcomer, bucket_of};
@@ -51,6 +53,7 @@ pub struct LiveLoad {
     /// Requests that have ended, or were given up.
     ended: AtomicU64,
     buckets: Buckets,
+    sums: Sums,
     turns: Turns,
     others: Others,
 }
@@ -85,19 +88,33 @@ pub struct InFlight {
 #[derive(Debug, Default)]
 struct Packed(AtomicU64);
 
-/// Residual and the factor made from it, and how much heavy requests yield to light ones here; all as f32 bits. Written
-/// together by one writer; a reader that sees one new and one old is off by one update.
+/// Residual, and the factor made from it together with how much heavy requests yield to light ones here, which is one word
+/// because a scan reads both; all as f32 bits. Written by one writer; a reader that sees a new residual and an old factor is
+/// off by one update.
 #[derive(Debug)]
 struct Speed {
     residual: AtomicU32,
-    slowness: AtomicU32,
-    heavy_yields: AtomicU32,
+    measured: AtomicU64,
 }
 
 impl Default for Speed {
     fn default() -> Self {
-        let slowness = AtomicU32::new(1f32.to_bits());
-        Self { residual: AtomicU32::new(0), slowness, heavy_yields: AtomicU32::new(0) }
+        Self { residual: AtomicU32::new(0), measured: AtomicU64::new(measured(1.0, 0.0)) }
+    }
+}
+
+/// The factor below, the yielding above.
+fn measured(slowness: f32, heavy_yields: f32) -> u64 {
+    u64::from(heavy_yields.to_bits()) << 32 | u64::from(slowness.to_bits())
+}
+
+impl Speed {
+    fn slowness(&self) -> f32 {
+        f32::from_bits(self.measured.load(Relaxed) as u32)
+    }
+
+    fn heavy_yields(&self) -> f32 {
+        f32::from_bits((self.measured.load(Relaxed) >> 32) as u32)
     }
 }
 
@@ -150,11 +167,40 @@ impl LiveLoad {
         self.meets(newcomer, self.in_flight()).interference_us()
     }
 
-    /// The same as the score counts it, where so much is in flight: lighter requests weigh more, as far as heavy ones yield
-    /// here.
+    /// The word of what is in flight, see [`foretide_steering::buckets`].
     #[inline(always)]
-    pub(crate) fn yielding_us(&self, newcomer: Newcomer, in_flight: InFlight) -> f32 {
-        self.meets(newcomer, in_flight).yielding_us(f32::from_bits(self.speed.heavy_yields.load(Relaxed)))
+    pub(crate) fn word(&self) -> u64 {
+        self.total.word()
+    }
+
+    /// The word of what is in flight below a bucket, 0 to 16.
+    #[inline(always)]
+    pub(crate) fn word_below(&self, bucket: usize) -> u64 {
+        self.sums.below(bucket)
+    }
+
+    /// A request comes.
+    fn add(&self, newcomer: Newcomer) {
+        self.total.add(newcomer.work_us());
+        self.buckets.0[newcomer.bucket() % BUCKETS].add(newcomer.work_us());
+        self.renew_sums();
+    }
+
+    /// A request of so much work goes.
+    fn remove(&self, work_us: u64) {
+        self.total.remove(work_us);
+        self.buckets.0[bucket_of(work_us)].remove(work_us);
+        self.renew_sums();
+    }
+
+    fn renew_sums(&self) {
+        self.sums.renew(&self.buckets.0, &self.total);
+    }
+
+    /// Slowness and `heavy_yields`, see [`foretide_steering::four::Loads`].
+    #[inline(always)]
+    pub(crate) fn measured(&self) -> u64 {
+        self.speed.measured.load(Relaxed)
     }
 
     #[inline(always)]
@@ -173,21 +219,22 @@ impl LiveLoad {
     pub fn set_speed_residual(&self, residual: f32, temper: f32) {
         let residual = if residual.is_nan() { 0.0 } else { residual.clamp(-MOST_RESIDUAL, MOST_RESIDUAL) };
         self.speed.residual.store(residual.to_bits(), Relaxed);
-        self.speed
-            .slowness
-            .store((temper.clamp(0.0, MOST_TEMPER).max(0.0) * residual).exp().to_bits(), Relaxed);
+        let slowness = (temper.clamp(0.0, MOST_TEMPER).max(0.0) * residual).exp();
+        self.speed.measured.store(measured(slowness, self.speed.heavy_yields()), Relaxed);
     }
 
-    /// Puts how much heavy requests yield to light ones here, 0 to 10; NaN counts as 0. For control only.
+    /// Puts how much heavy requests yield to light ones here, 0 to 10; NaN counts as 0. For control only, with every step: it
+    /// also puts right what is read of the work in flight, if two changes at once left that wrong.
     pub fn set_heavy_yields(&self, heavy_yields: f32) {
+        self.renew_sums();
         let heavy_yields = heavy_yields.clamp(0.0, MOST_YIELDING).max(0.0);
-        self.speed.heavy_yields.store(heavy_yields.to_bits(), Relaxed);
+        self.speed.measured.store(measured(self.slowness(), heavy_yields), Relaxed);
     }
 
     /// `exp(γ · rho)`: how much longer than average work takes here, tempered. Made when the residual is
     /// written, because every decision reads it for every instance.
     pub fn slowness(&self) -> f32 {
-        f32::from_bits(self.speed.slowness.load(Relaxed))
+        self.speed.slowness()
     }
 
     /// Requests and predicted work taken on so far, for demand.
@@ -261,8 +308,7 @@ impl Ticket {
         let found = live.total.read().0;
         let served_at_start = live.clock.advance(now, found, found + 1, concurrency);
         let turn = turns::turn(live.ended.load(Relaxed), found, concurrency);
-        live.total.add(work_us);
-        live.buckets.0[newcomer.bucket() % BUCKETS].add(work_us);
+        live.add(newcomer);
         live.taken.add(work_us);
         Self { live: Arc::clone(live), work_us, concurrency, taken_at: now, served_at_start, turn }
     }
@@ -300,8 +346,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let number = self.live.ended.fetch_add(1, Relaxed) + 1;
         self.live.turns.ended(number, self.live.clock.last());
-        self.live.total.remove(self.work_us);
-        self.live.buckets.0[bucket_of(self.work_us)].remove(self.work_us);
+        self.live.remove(self.work_us);
     }
 }
 
@@ -382,16 +427,15 @@ mod tests {
 
     #[test]
     fn heavy_requests_yield_as_they_are_told() {
-        let live = Arc::new(LiveLoad::default());
-        let _light = Ticket::take(&live, 1_000.0, 4, at(0));
-        let heavy = Newcomer::of(10_000.0);
-        for (told, counted_us) in [(0.0, 1_000.0), (0.5, 1_500.0), (f32::NAN, 1_000.0), (1e9, 11_000.0)] {
+        let live = LiveLoad::default();
+        live.set_speed_residual(1.0, 0.5);
+        for (told, kept) in [(0.0, 0.0), (0.5, 0.5), (f32::NAN, 0.0), (1e9, 10.0), (-1.0, 0.0)] {
             live.set_heavy_yields(told);
-            assert_eq!(
-                (live.yielding_us(heavy, live.in_flight()), live.interference_us(heavy)),
-                (counted_us, 1_000.0)
-            );
+            assert_eq!((live.speed.heavy_yields(), live.slowness()), (kept, 0.5f32.exp()));
         }
+        live.set_heavy_yields(3.0);
+        live.set_speed_residual(0.0, 0.5);
+        assert_eq!((live.speed.heavy_yields(), live.slowness()), (3.0, 1.0));
     }
 
     proptest! {

@@ -17,27 +17,30 @@
 //! a sample of 64 ([`crate::select::sample`]).
 //!
 //! What a generation of the table does not change is worked out when the generation is made and lies in a compact
-//! row per instance. What is left for a request is one word of live load, and at most eight of the sixteen buckets, only
-//! where somebody waits; peers' factors are looked up only where the consumer's notes mention the instance.
+//! row per instance. What is left for a request is a word of live load, one of measurements, and at most eight of the
+//! sixteen buckets; peers' factors are looked up only where the consumer's notes mention the instance. Four instances are
+//! scored at once ([`foretide_steering::four`]).
 //!
 //! Requests that other proxies have in flight on an instance count like one's own, as far as the pool shares its sight (see
 //! [`crate::live::others`]); without it they are not seen here.
 
+use crate::live::LiveLoad;
 use crate::live::others::{PoolSight, Seen};
-use crate::live::{InFlight, LiveLoad};
 use crate::select::eligible::Eligible;
 use crate::select::sample::Sample;
-use crate::select::shortlist::{Halves, MOST_RANKED, Rank, Score, Shortlist};
+use crate::select::shortlist::{Halves, MOST_RANKED, Place, Rank, Shortlist};
 use crate::settings::PoolSettings;
 use crate::table::InstanceEntry;
 use foretide_predictor::blend::TierWeights;
 use foretide_predictor::id::InstanceId;
-use foretide_predictor::peers::{Notes, PeerTable};
+use foretide_predictor::peers::{Mark, Notes, PeerTable};
 use foretide_predictor::time::Timestamp;
 use foretide_steering::buckets::Newcomer;
-use foretide_steering::score::{Form, Terms};
+use foretide_steering::four::{Fixed, LANES, Loads, Question, Scores, each};
+use foretide_steering::score::{Ahead, Form, Terms};
 use std::ops::Range;
 use std::sync::Arc;
+use wide::f32x4;
 
 /// Up to here every instance is scored.
 const FULL_SCAN: usize = 128;
@@ -49,22 +52,23 @@ const MOST_SHARE: f32 = 4.0;
 /// A generation's part of the scores, and what large pools remember from one scan to the next.
 #[derive(Debug)]
 pub struct Scan {
+    /// In the order of the pool's instances; after them [`LANES`] that nobody chooses, so that four can be read from any on.
     rows: Vec<Row>,
+    form: Form,
     /// From then on no instance is being ramped up.
     ramped_at: Timestamp,
     peer_weight: f32,
     sample: Sample,
 }
 
-/// An instance as the scan sees it: 40 bytes, in the order of the pool's instances.
-#[derive(Debug)]
+/// An instance as the scan sees it.
+#[derive(Clone, Debug)]
 struct Row {
+    fixed: Fixed,
     live: Arc<LiveLoad>,
-    /// With fewer requests in flight nobody waits.
-    crowded_from: u32,
     id: InstanceId,
-    terms: Terms,
-    penalty_us: f32,
+    place: Place,
+    mark: Mark,
 }
 
 impl Scan {
@@ -77,26 +81,22 @@ impl Scan {
     ) -> Self {
         let background_weight = relative(weights.baseline, TierWeights::START.baseline);
         let peer_weight = relative(weights.peers, TierWeights::START.peers);
-        let row = |entry: &InstanceEntry| {
+        let row = |(index, entry): (usize, &InstanceEntry)| {
             let excess = 1.0 + peer_weight * share(entry.excess);
             let own = (1.0 + background_weight * share(entry.background)) * excess;
             let terms = Terms::new(form, entry.concurrency, own, excess);
-            Row {
-                live: Arc::clone(&entry.live),
-                crowded_from: terms.crowded_from(),
-                id: entry.id,
-                terms,
-                // Ranks are made of scores that are not negative.
-                penalty_us: if entry.penalty_us < 0.0 { 0.0 } else { entry.penalty_us },
-            }
+            let fixed = Fixed::new(&terms, entry.penalty_us);
+            let (live, place) = (Arc::clone(&entry.live), Place::new(index));
+            Row { fixed, live, id: entry.id, place, mark: Mark::of(entry.id) }
         };
+        let mut rows: Vec<Row> = instances.iter().take(MOST_RANKED).enumerate().map(row).collect();
+        let id = InstanceId(u32::MAX);
+        let (live, place) = (Arc::default(), Place::new(rows.len()));
+        let nobody = Row { fixed: Fixed::NOBODY, live, id, place, mark: Mark::of(id) };
+        rows.resize(rows.len() + LANES, nobody);
         let newest = instances.iter().map(|entry| entry.warm_since).max().unwrap_or(Timestamp::ZERO);
-        Self {
-            rows: instances.iter().take(MOST_RANKED).map(row).collect(),
-            ramped_at: newest.plus(settings.slow_start),
-            peer_weight,
-            sample: Sample::default(),
-        }
+        let ramped_at = newest.plus(settings.slow_start);
+        Self { rows, form, ramped_at, peer_weight, sample: Sample::default() }
     }
 
     /// Ranks the instances for a request; empty when no score was a finite number.
@@ -108,117 +108,88 @@ impl Scan {
         eligible: &Eligible<'_>,
         chance: u64,
     ) -> Shortlist {
-        match sight.and_then(|sight| sight.seen(plain.newcomer, eligible.now())) {
-            None => self.rank_by(plain, eligible, chance),
-            Some(others) => self.rank_seeing(&Seeing { plain: *plain, others }, eligible, chance),
-        }
-    }
-
-    /// Kept out of the other loop, which is nearly everybody's.
-    #[inline(never)]
-    fn rank_seeing(&self, scores: &Seeing<'_>, eligible: &Eligible<'_>, chance: u64) -> Shortlist {
-        self.rank_by(scores, eligible, chance)
-    }
-
-    /// Made once for each way of scoring, so that neither pays for the other.
-    #[inline(always)]
-    fn rank_by(&self, scores: &impl Scores, eligible: &Eligible<'_>, chance: u64) -> Shortlist {
-        if eligible.is_everybody() && eligible.now() >= self.ramped_at {
+        let others = sight.and_then(|sight| sight.seen(plain.question.newcomer(), eligible.now()));
+        if others.is_none() && eligible.is_everybody() && eligible.now() >= self.ramped_at {
             // So it is nearly always, and then the loop is short.
-            self.best(&Everybody { scores, chance }, chance)
-        } else {
-            self.best(&Allowed { scores, eligible, chance }, chance)
+            return self.best(chance, |rows| plain.ranks(rows, None, None, chance));
         }
+        self.best_with_care(plain, others, eligible, chance)
     }
 
-    /// The best of all, or of a sample if there are too many.
+    /// With others' requests, and for a try that may not use everybody, or not yet fully. Kept out of the other loop, which is
+    /// nearly everybody's.
+    #[inline(never)]
+    fn best_with_care(
+        &self,
+        plain: &Plain<'_>,
+        others: Option<Seen>,
+        eligible: &Eligible<'_>,
+        chance: u64,
+    ) -> Shortlist {
+        self.best(chance, |rows| {
+            let others = others.as_ref().map(|seen| each(rows, |row| seen.ahead(&row.live)));
+            let spared = each(rows, |row| spared(eligible, row.place.index()));
+            plain.ranks(rows, others.as_ref(), Some(f32x4::new(spared)), chance)
+        })
+    }
+
+    /// The best of all, or of a sample if there are too many. Made once for each way of ranking, so that neither pays for the
+    /// other.
     #[inline(always)]
-    fn best(&self, ranks: &impl Ranks, chance: u64) -> Shortlist {
-        let count = self.rows.len();
+    fn best(&self, chance: u64, ranks: impl Fn([&Row; LANES]) -> [Rank; LANES]) -> Shortlist {
+        let count = self.rows.len() - LANES;
         let mut halves = Halves::new();
         if count <= FULL_SCAN {
-            self.consider(0..count, ranks, &mut halves);
+            self.consider(0..count, &ranks, &mut halves);
             return halves.merge(chance);
         }
         let picked = self.sample.pick(count, chance);
-        picked.window.clone().into_iter().for_each(|part| self.consider(part, ranks, &mut halves));
+        picked.window.clone().into_iter().for_each(|part| self.consider(part, &ranks, &mut halves));
         let mut block = [Rank::NOBODY; BLOCK];
-        for (index, place) in picked.single().iter().map(|&index| usize::from(index)).zip(&mut block) {
-            *place = ranks.rank(&self.rows[index], index);
+        for (indices, places) in picked.single().chunks(LANES).zip(block.as_chunks_mut().0) {
+            // Behind the last one there is nobody.
+            let row = |lane| &self.rows[indices.get(lane).map_or(count, |&index| usize::from(index))];
+            *places = ranks([row(0), row(1), row(2), row(3)]);
         }
-        halves.offer(&block[..picked.single().len().next_multiple_of(2)]);
+        halves.offer(&block[..picked.single().len().next_multiple_of(LANES)]);
         let list = halves.merge(chance);
         self.sample.remember(&list);
         list
     }
 
     /// Ranks neighbours.
-    #[inline(never)]
-    fn consider(&self, part: Range<usize>, ranks: &impl Ranks, halves: &mut Halves) {
-        let begins = (part.start..).step_by(BLOCK);
-        for (rows, begin) in self.rows[part].chunks(BLOCK).zip(begins) {
+    #[inline(always)]
+    fn consider(
+        &self,
+        part: Range<usize>,
+        ranks: &impl Fn([&Row; LANES]) -> [Rank; LANES],
+        halves: &mut Halves,
+    ) {
+        for begin in part.clone().step_by(BLOCK) {
+            let found = (part.end - begin).min(BLOCK);
+            let ranked = found.next_multiple_of(LANES);
             let mut block = [Rank::NOBODY; BLOCK];
-            for (step, (row, place)) in rows.iter().zip(&mut block).enumerate() {
-                *place = ranks.rank(row, begin + step);
+            let fours = self.rows[begin..begin + ranked].as_chunks().0;
+            for (four, places) in fours.iter().zip(block.as_chunks_mut().0) {
+                let [a, b, c, d] = four;
+                *places = ranks([a, b, c, d]);
             }
-            halves.offer(&block[..rows.len().next_multiple_of(2)]);
+            block[found..ranked].fill(Rank::NOBODY);
+            halves.offer(&block[..ranked]);
         }
     }
 }
 
-/// Rank of an instance for a request.
-trait Ranks {
-    fn rank(&self, row: &Row, index: usize) -> Rank;
-}
-
-/// Where the try may use everybody.
-struct Everybody<'a, S> {
-    scores: &'a S,
-    chance: u64,
-}
-
-struct Allowed<'a, S> {
-    scores: &'a S,
-    eligible: &'a Eligible<'a>,
-    chance: u64,
-}
-
-impl<S: Scores> Ranks for Everybody<'_, S> {
-    #[inline(always)]
-    fn rank(&self, row: &Row, index: usize) -> Rank {
-        Rank::new(self.chance, index, self.scores.score(row, 1.0))
-    }
-}
-
-impl<S: Scores> Ranks for Allowed<'_, S> {
-    #[inline(always)]
-    fn rank(&self, row: &Row, index: usize) -> Rank {
-        if !self.eligible.allows(index) {
-            return Rank::NOBODY;
-        }
-        let spared = self.eligible.warmth(&self.eligible.all()[index]).recip() as f32;
-        Rank::new(self.chance, index, self.scores.score(row, spared))
-    }
-}
-
-/// A way to score an instance.
-trait Scores {
-    /// Microseconds. `spared`: 1 over its share of the usual load.
-    fn score(&self, row: &Row, spared: f32) -> Score;
-}
-
-/// With what others have in flight.
-#[derive(Clone, Copy, Debug)]
-struct Seeing<'a> {
-    plain: Plain<'a>,
-    others: Seen,
+/// 1 over an instance's share of its usual load; infinite where the try may not use it.
+fn spared(eligible: &Eligible<'_>, index: usize) -> f32 {
+    let usable = eligible.all().get(index).filter(|_| eligible.allows(index));
+    usable.map_or(f32::INFINITY, |entry| eligible.warmth(entry).recip() as f32)
 }
 
 /// What a request brings to the score.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plain<'a> {
-    work_us: f32,
-    newcomer: Newcomer,
+    question: Question,
     consumer_key: u64,
     peers: &'a PeerTable,
     notes: Notes,
@@ -235,54 +206,49 @@ impl<'a> Plain<'a> {
         consumer_key: u64,
     ) -> Self {
         let (notes, peer_weight) = (peers.notes(consumer_key), scan.peer_weight);
-        Self { work_us, newcomer, consumer_key, peers, notes, peer_weight }
+        let question = Question::new(scan.form, work_us, newcomer);
+        Self { question, consumer_key, peers, notes, peer_weight }
     }
-}
 
-impl Scores for Plain<'_> {
+    /// Ranks of four instances, see [`Question::scores`].
     #[inline(always)]
-    fn score(&self, row: &Row, spared: f32) -> Score {
-        let in_flight = row.live.in_flight();
-        let InFlight { requests, work_us } = in_flight;
-        let terms = &row.terms;
-        let cost_us = if requests < row.crowded_from {
-            terms.alone_us(self.work_us)
-        } else if terms.form() == Form::ProcessorSharing {
-            terms.sharing_us(self.work_us, requests as f32, row.live.yielding_us(self.newcomer, in_flight))
-        } else {
-            terms.pool_us(self.work_us, requests as f32, work_us as f32)
+    fn ranks(
+        &self,
+        rows: [&Row; LANES],
+        others: Option<&[Ahead; LANES]>,
+        spared: Option<f32x4>,
+        chance: u64,
+    ) -> [Rank; LANES] {
+        let bucket = self.question.newcomer().bucket();
+        let loads = Loads {
+            all: each(rows, |row| row.live.word()),
+            below: each(rows, |row| row.live.word_below(bucket)),
+            up_to: each(rows, |row| row.live.word_below(bucket + 1)),
+            measured: each(rows, |row| row.live.measured()),
         };
-        Score { cost: cost_us * self.factor(row, spared) + row.penalty_us, in_flight: requests }
+        let factors = match (self.factors(rows), spared) {
+            (Some(factors), Some(spared)) => Some(factors * spared),
+            (factors, spared) => factors.or(spared),
+        };
+        let fixed = each(rows, |row| row.fixed);
+        let Scores { cost_us, requests } = self.question.scores(fixed, &loads, others, factors);
+        Rank::four(chance, each(rows, |row| row.place), cost_us, requests)
     }
-}
 
-impl Scores for Seeing<'_> {
+    /// By how much the instances are dearer to this consumer; `None`: nobody is, as for most consumers.
     #[inline(always)]
-    fn score(&self, row: &Row, spared: f32) -> Score {
-        let plain = &self.plain;
-        let in_flight = row.live.in_flight();
-        let InFlight { requests, work_us } = in_flight;
-        let others = self.others.ahead(&row.live);
-        let all = requests as f32 + others.requests;
-        let interference_us = || row.live.yielding_us(plain.newcomer, in_flight) + others.interference_us;
-        let cost_us =
-            row.terms.cost_us(plain.work_us, all, || work_us as f32 + others.work_us, interference_us);
-        Score { cost: cost_us * plain.factor(row, spared) + row.penalty_us, in_flight: all.round() as u32 }
-    }
-}
-
-impl Plain<'_> {
-    #[inline(always)]
-    fn factor(&self, row: &Row, spared: f32) -> f32 {
-        let mut factor = row.live.slowness() * spared;
-        if self.notes.mention(row.id) {
-            factor *= self.peer_factor(row.id);
-        }
-        factor
+    fn factors(&self, rows: [&Row; LANES]) -> Option<f32x4> {
+        let [a, b, c, d] = each(rows, |row| row.mark);
+        self.notes.mention(a | b | c | d).then(|| self.peer_factors(rows))
     }
 
     /// Kept out of the scan's loop: few consumers have factors.
     #[inline(never)]
+    fn peer_factors(&self, rows: [&Row; LANES]) -> f32x4 {
+        let factor = |row: &Row| if self.notes.mention(row.mark) { self.peer_factor(row.id) } else { 1.0 };
+        f32x4::new(each(rows, factor))
+    }
+
     fn peer_factor(&self, instance: InstanceId) -> f32 {
         1.0 + self.peer_weight * (self.peers.factor(self.consumer_key, instance) - 1.0)
     }

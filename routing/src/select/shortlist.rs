@@ -18,6 +18,11 @@
 
 use crate::decide::{CANDIDATES, Candidate};
 use crate::table::InstanceEntry;
+use bytemuck::cast;
+use foretide_predictor::hash::mix;
+use foretide_steering::four::each;
+use std::ops::{Shl, Shr};
+use wide::{f32x4, u32x4};
 
 const SCORE_SHIFT: u32 = 32;
 const IN_FLIGHT_SHIFT: u32 = 28;
@@ -49,8 +54,19 @@ impl Rank {
     pub(crate) fn new(chance: u64, index: usize, score: Score) -> Self {
         let cost = score.cost.min(f32::INFINITY);
         let load = score.in_flight.min(MOST_IN_FLIGHT) << IN_FLIGHT_SHIFT;
-        let low = load | lot(chance, index) | index as u32;
+        let low = load | lot(draw(chance).wrapping_mul(tag(index as u32))) | index as u32;
         Self(f64::from_bits(u64::from(cost.to_bits()) << SCORE_SHIFT | u64::from(low)))
+    }
+
+    /// Of four instances with scores from 0 to infinity.
+    #[inline(always)]
+    pub(crate) fn four(chance: u64, places: [Place; 4], cost: f32x4, in_flight: f32x4) -> [Self; 4] {
+        let most = f32x4::splat(MOST_IN_FLIGHT as f32);
+        let load: u32x4 = cast(in_flight.fast_min(most).fast_round_int());
+        let lot = lot(u32x4::new(each(places, |place| place.tag)) * u32x4::splat(draw(chance)));
+        let low = load << IN_FLIGHT_SHIFT | lot | u32x4::new(each(places, |place| place.index));
+        let cost: u32x4 = cast(cost);
+        each(cast::<_, [f64; 4]>([low.unpack_lo(cost), low.unpack_hi(cost)]), Self)
     }
 
     /// The better one. This comparison, as that of [`Rank::worse`], is one that processors have an instruction for.
@@ -80,15 +96,41 @@ impl Rank {
     }
 }
 
-/// 12 bits of chance for an instance, in their place; the steps of [`mix`] that so few bits need.
-///
-/// [`mix`]: foretide_predictor::hash::mix
+/// An instance's place in its pool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    index: u32,
+    tag: u32,
+}
+
+impl Place {
+    /// At this index, below [`MOST_RANKED`].
+    pub(crate) fn new(index: usize) -> Self {
+        Self { index: index as u32, tag: tag(index as u32) }
+    }
+
+    /// The index.
+    #[inline(always)]
+    pub(crate) fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// What an instance is known by in the lottery: odd, and unlike any other's.
+fn tag(index: u32) -> u32 {
+    (mix(u64::from(index) + 1) >> 32) as u32 | 1
+}
+
+/// A request's part in the lottery.
 #[inline(always)]
-fn lot(chance: u64, index: usize) -> u32 {
-    let product = (chance ^ index as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let lot = (product ^ product >> 32).wrapping_mul(0x94d0_49bb_1331_11eb)
-        >> (u64::BITS + HASH_SHIFT - IN_FLIGHT_SHIFT);
-    (lot as u32) << HASH_SHIFT
+fn draw(chance: u64) -> u32 {
+    (chance >> 32) as u32 | 1
+}
+
+/// 12 bits of chance, in their place, from the product of a draw and a tag (multiplicative hashing, Dietzfelbinger et al. 1997).
+#[inline(always)]
+fn lot<T: Shr<u32, Output = T> + Shl<u32, Output = T>>(product: T) -> T {
+    product >> (u32::BITS + HASH_SHIFT - IN_FLIGHT_SHIFT) << HASH_SHIFT
 }
 
 /// Two lists that grow together.
@@ -184,7 +226,6 @@ impl Shortlist {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use foretide_predictor::hash::mix;
     use proptest::prelude::*;
 
     fn score(cost: f32) -> Score {

@@ -17,7 +17,7 @@ pub const BUCKETS: usize = 16;
 /// log2 of the first bucket's upper end in microseconds.
 const FIRST_BUCKET_LOG2: u32 = 8;
 /// Low bits of a packed word hold work: 2^44 µs are 200 days. The 20 above hold a count of up to a million.
-const WORK_BITS: u32 = 44;
+pub(crate) const WORK_BITS: u32 = 44;
 /// No single request is counted with more than an hour: beyond lies a broken prediction, not a request.
 const MOST_WORK_US: f64 = 3.6e9;
 
@@ -93,8 +93,15 @@ impl Newcomer {
         } else {
             (all_us.saturating_sub(rest_us + alike_us), rest)
         };
+        let [lighter_us, larger, alike, alike_us] = [lighter_us, larger, alike, alike_us].map(single);
+        let work_us = single(work_us);
         Met { lighter_us, others_us: alike_us.min(alike * work_us) + larger * work_us }
     }
+}
+
+/// A whole number below 2^63, rounded; two steps where an unsigned one takes six.
+fn single(whole: u64) -> f32 {
+    whole as i64 as f32
 }
 
 /// The word of a bucket, and the sum of those on its shorter side: below it, or above it from the middle on. Every bucket has code
@@ -135,23 +142,23 @@ fn around<const BUCKET: usize>(word: impl Fn(usize) -> u64) -> (u64, u64) {
 }
 
 /// Interference of a newcomer with what is in flight, microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Met {
-    lighter_us: u64,
-    others_us: u64,
+    lighter_us: f32,
+    others_us: f32,
 }
 
 impl Met {
     /// `Σ min(r_i, x)`.
     #[inline(always)]
     pub fn interference_us(self) -> f32 {
-        (self.lighter_us + self.others_us) as i64 as f32
+        self.lighter_us + self.others_us
     }
 
     /// The same, with the work of lighter requests counted so many times more.
     #[inline(always)]
     pub fn yielding_us(self, heavy_yields: f32) -> f32 {
-        self.interference_us() + heavy_yields * self.lighter_us as i64 as f32
+        self.interference_us() + heavy_yields * self.lighter_us
     }
 }
 
@@ -185,6 +192,12 @@ impl Load {
         self.total = self.total.wrapping_sub(word(work_us));
         let held = &mut self.words[bucket_of(size_us)];
         *held = held.wrapping_sub(word(work_us));
+    }
+
+    /// The words below every bucket, and of all.
+    #[cfg(test)]
+    pub(crate) fn sums(&self) -> [u64; BUCKETS + 1] {
+        std::array::from_fn(|bucket| self.words[..bucket].iter().sum())
     }
 
     /// Requests in flight.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`buckets`] | how work in flight is kept, and what it means to a newcomer |
 //! | [`score`] | what a request costs on an instance, under processor sharing and in a worker pool |
+//! | [`four`] | the same for four instances at once |
 //! | [`serving`] | which of the two fits a pool |
 //! | [`speed`] | how fast an instance is, and how far that is believed |
 //! | [`sight`] | what *others* have in flight there, and how that ages |
@@ -20,6 +21,7 @@ pub mod admission;
 pub mod buckets;
 pub mod c3;
 pub mod calibration;
+pub mod four;
 pub mod gate;
 pub mod prequal;
 pub mod queue;

@@ -22,6 +22,8 @@
 //!
 //! Known weaknesses: the worker-pool form was fitted, not derived; others' requests are not yielded to.
 
+use std::ops::{Add, Div, Mul};
+
 /// Own delay, and as much again for what a request does to the others.
 pub const EXTERNALITY: f32 = 2.0;
 /// Share of a request's own work that a full pool costs it, in the worker-pool form.
@@ -59,10 +61,10 @@ pub struct Ahead {
 /// What a generation of the routing table fixes of an instance's score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
-    own: f32,
+    pub(crate) own: f32,
     /// Slots without the newcomer's.
-    spare: f32,
-    wait: f32,
+    pub(crate) spare: f32,
+    pub(crate) wait: f32,
     form: Form,
 }
 
@@ -78,20 +80,6 @@ impl Terms {
         Self { spare: slots - 1.0, own, wait: externality / slots * waiting, form }
     }
 
-    /// Requests in flight from which on they matter to a newcomer.
-    pub fn crowded_from(&self) -> u32 {
-        match self.form {
-            Form::ProcessorSharing => (self.spare + 1.0) as u32,
-            Form::WorkerPool => 0,
-        }
-    }
-
-    /// How the instance serves.
-    #[inline(always)]
-    pub fn form(&self) -> Form {
-        self.form
-    }
-
     /// `L(x)`, microseconds, where `requests` are in flight. Their work and their interference with the request,
     /// microseconds, are asked only where they matter.
     #[inline(always)]
@@ -102,33 +90,30 @@ impl Terms {
         in_flight_us: impl FnOnce() -> f32,
         interference_us: impl FnOnce() -> f32,
     ) -> f32 {
+        let own_us = work_us * self.own;
         match self.form {
-            Form::ProcessorSharing if requests <= self.spare => self.alone_us(work_us),
-            Form::ProcessorSharing => self.sharing_us(work_us, requests, interference_us()),
-            Form::WorkerPool => self.pool_us(work_us, requests, in_flight_us()),
+            Form::ProcessorSharing if requests <= self.spare => own_us,
+            Form::ProcessorSharing => {
+                own_us + interference_us() * self.wait * ((requests - self.spare) / requests)
+            }
+            Form::WorkerPool => {
+                let taken = |slots: f32| (requests / slots).min(1.0);
+                pool_us(own_us, requests, in_flight_us(), (self.spare, self.wait), taken)
+            }
         }
     }
+}
 
-    /// `L(x)` where nobody is in flight who matters: fewer than [`Terms::crowded_from`].
-    #[inline(always)]
-    pub fn alone_us(&self, work_us: f32) -> f32 {
-        work_us * self.own
-    }
-
-    /// `L(x)` under processor sharing, where as many are in flight as there are slots, or more.
-    #[inline(always)]
-    pub fn sharing_us(&self, work_us: f32, requests: f32, interference_us: f32) -> f32 {
-        self.alone_us(work_us) + interference_us * self.wait * ((requests - self.spare) / requests)
-    }
-
-    /// `L(x)` in a worker pool.
-    #[inline(always)]
-    pub fn pool_us(&self, work_us: f32, requests: f32, in_flight_us: f32) -> f32 {
-        let own_us = self.alone_us(work_us);
-        let slots = self.spare + 1.0;
-        let (taken, with_it) = ((requests / slots).min(1.0), (requests + 1.0) / slots);
-        own_us + in_flight_us * self.wait * twelfth(taken) + own_us * CROWDING * cube(with_it)
-    }
+/// `L(x)` in a worker pool, of one instance or of several at once. `taken`: the share of so many slots that is taken.
+#[inline(always)]
+pub(crate) fn pool_us<T>(own_us: T, requests: T, in_flight_us: T, (spare, wait): (T, T), taken: impl Fn(T) -> T) -> T
+where
+    T: Copy + From<f32> + Add<Output = T> + Mul<Output = T> + Div<Output = T>,
+{
+    let one = T::from(1.0);
+    let slots = spare + one;
+    let with_it = (requests + one) / slots;
+    own_us + in_flight_us * wait * twelfth(taken(slots)) + own_us * T::from(CROWDING) * cube(with_it)
 }
 
 impl Form {
@@ -159,12 +144,12 @@ fn crowded(requests: f32, slots: f32) -> f32 {
 }
 
 #[inline(always)]
-fn cube(value: f32) -> f32 {
+fn cube<T: Copy + Mul<Output = T>>(value: T) -> T {
     value * value * value
 }
 
 #[inline(always)]
-fn twelfth(value: f32) -> f32 {
+fn twelfth<T: Copy + Mul<Output = T>>(value: T) -> T {
     let sixth = cube(value * value);
     sixth * sixth
 }

@@ -3,8 +3,9 @@
 
 use crate::fixture::{self, BUILT_AT};
 use foretide_predictor::blend::TierWeights;
+use foretide_predictor::hash::mix;
 use foretide_predictor::id::InstanceId;
-use foretide_predictor::peers::PeerTable;
+use foretide_predictor::peers::{Mark, PeerTable};
 use foretide_routing::decide::{Attempt, CANDIDATES, decide, predict};
 use foretide_routing::live::Ticket;
 use foretide_routing::select::Selector;
@@ -89,23 +90,23 @@ fn score_us(entry: &InstanceEntry, one: &Drawn, form: Form, work_us: u64, peers:
     let of = |wanted: std::cmp::Ordering| {
         one.held_us.iter().copied().filter(move |&us| bucket_of(us).cmp(&own_bucket) == wanted)
     };
-    let lighter_us: u64 = of(std::cmp::Ordering::Less).sum();
-    let alike_us = of(std::cmp::Ordering::Equal).sum::<u64>();
-    let alike_us = alike_us.min(of(std::cmp::Ordering::Equal).count() as u64 * work_us);
-    let heavier_us = of(std::cmp::Ordering::Greater).count() as u64 * work_us;
-    let met_us = (lighter_us + alike_us + heavier_us) as f32 + one.heavy_yields * lighter_us as f32;
+    let (lighter, alike, heavier) = (std::cmp::Ordering::Less, std::cmp::Ordering::Equal, std::cmp::Ordering::Greater);
+    let sum_us = |wanted| of(wanted).sum::<u64>() as f32;
+    let each_us = |wanted| of(wanted).count() as f32 * work_us as f32;
+    let others_us = sum_us(alike).min(each_us(alike)) + each_us(heavier);
+    let met_us = sum_us(lighter) + others_us + one.heavy_yields * sum_us(lighter);
     let excess = 1.0 + one.excess;
     let terms = Terms::new(form, one.slots, (1.0 + one.background) * excess, excess);
     let all_us = one.held_us.iter().sum::<u64>() as f32;
     let cost_us = terms.cost_us(work_us as f32, one.held_us.len() as f32, || all_us, || met_us);
     let warm = warmth(entry.warm_since, Duration::from_secs(10), BUILT_AT).recip() as f32;
-    cost_us * (entry.live.slowness() * warm * peers) + one.penalty_us
+    cost_us * (entry.live.slowness() * (peers * warm)) + one.penalty_us
 }
 
 /// 12 bits of chance, as the shortlist has them.
-fn lot(chance: u64, index: usize) -> u64 {
-    let product = (chance ^ index as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (product ^ product >> 32).wrapping_mul(0x94d0_49bb_1331_11eb) >> 52
+fn lot(chance: u64, index: usize) -> u32 {
+    let odd = |bits: u64| (bits >> 32) as u32 | 1;
+    odd(chance).wrapping_mul(odd(mix(index as u64 + 1))) >> 20
 }
 
 proptest! {
@@ -142,7 +143,7 @@ proptest! {
             .filter(|&index| !tried.contains(&entries[index].id))
             .map(|index| {
                 let id = entries[index].id;
-                let peers = if notes.mention(id) { table.peers.factor(consumer, id) } else { 1.0 };
+                let peers = if notes.mention(Mark::of(id)) { table.peers.factor(consumer, id) } else { 1.0 };
                 let score_us = score_us(&entries[index], &drawn[index], form, work_us, peers);
                 (score_us, drawn[index].held_us.len(), lot(chance, index), index)
             })

@@ -1,0 +1,241 @@
+//! The score of [`crate::score`] for four instances at once. A scan asks every instance the same question, so four answers fit
+//! into one register of single-precision numbers, and the formula costs a quarter.
+//!
+//! The results are those of [`Terms::cost_us`], to the last bit: what is added up in whole numbers there is so here, and what is
+//! rounded there is rounded here.
+
+use crate::buckets::{Newcomer, WORK_BITS};
+use crate::score::{Ahead, Form, Terms, pool_us};
+use bytemuck::cast;
+use wide::{f32x4, f64x4, i32x4, u64x4};
+
+/// Instances that are scored at once.
+pub const LANES: usize = 4;
+/// Bits of a double from 2^52 on, where its last bit counts as one: a whole number below that, put there, is that much more.
+const WHOLE: u64 = 0x4330_0000_0000_0000;
+const WHOLE_ZERO: f64 = (1u64 << 52) as f64;
+
+/// What a generation of the routing table fixes of an instance's score, in one register.
+#[derive(Clone, Copy, Debug)]
+pub struct Fixed(f32x4);
+
+impl Fixed {
+    /// Of an instance that nobody chooses: its score is infinite.
+    pub const NOBODY: Self = Self(f32x4::new([0.0, 0.0, 0.0, f32::INFINITY]));
+
+    /// `penalty_us` is added to the score; one that is no number makes the instance nobody's choice, a negative one is none.
+    pub fn new(terms: &Terms, penalty_us: f32) -> Self {
+        let penalty_us = if penalty_us.is_nan() { f32::INFINITY } else { penalty_us.max(0.0) };
+        Self(f32x4::new([terms.own, terms.spare, terms.wait, penalty_us]))
+    }
+}
+
+/// What is in flight on four instances, and how they are measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Loads {
+    /// The word of all requests in flight, see [`crate::buckets`].
+    pub all: [u64; LANES],
+    /// Of those in buckets below the newcomer's.
+    pub below: [u64; LANES],
+    /// Of those in buckets up to the newcomer's.
+    pub up_to: [u64; LANES],
+    /// How much longer than average work takes there, with `heavy_yields` in the upper half: bits of single-precision numbers.
+    pub measured: [u64; LANES],
+}
+
+/// Scores of four instances.
+#[derive(Clone, Copy, Debug)]
+pub struct Scores {
+    /// Microseconds, not negative; infinite where it is no number.
+    pub cost_us: f32x4,
+    /// Requests in flight, a fraction where part of them is an estimate.
+    pub requests: f32x4,
+}
+
+/// What a request brings to every score, prepared once for a scan.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    newcomer: Newcomer,
+    work_us: f32x4,
+    whole_us: f32x4,
+    form: Form,
+}
+
+impl Question {
+    /// For a request of predicted work `work_us`, microseconds, which as a newcomer is this.
+    #[inline(always)]
+    pub fn new(form: Form, work_us: f32, newcomer: Newcomer) -> Self {
+        let whole_us = f32x4::splat(newcomer.work_us() as i64 as f32);
+        Self { newcomer, work_us: f32x4::splat(work_us), whole_us, form }
+    }
+
+    /// The request as a newcomer.
+    #[inline(always)]
+    pub fn newcomer(&self) -> Newcomer {
+        self.newcomer
+    }
+
+    /// The scores. `others`: what others have in flight there, if that is known. `factors`: by how much each is dearer, or
+    /// cheaper, to this request than measured; none: 1.
+    #[inline(always)]
+    pub fn scores(
+        &self,
+        fixed: [Fixed; LANES],
+        loads: &Loads,
+        others: Option<&[Ahead; LANES]>,
+        factors: Option<f32x4>,
+    ) -> Scores {
+        let [own, spare, wait, penalty_us] = f32x4::transpose(each(fixed, |fixed| fixed.0));
+        let (slowness, heavy_yields) = halves(loads.measured);
+        let mut requests = f32x4::from_i32x4(count(loads.all));
+        let ahead = |of: fn(&Ahead) -> f32| others.map(|others| f32x4::new(each(*others, |one| of(&one))));
+        if let Some(more) = ahead(|ahead| ahead.requests) {
+            requests += more;
+        }
+        let own_us = self.work_us * own;
+        let cost_us = match self.form {
+            Form::ProcessorSharing => {
+                let mut met_us = self.met_us(loads, heavy_yields);
+                if let Some(more) = ahead(|ahead| ahead.interference_us) {
+                    met_us += more;
+                }
+                // Nothing while a slot is free, and 0 / 0 must not be asked.
+                let crowd = (requests - spare) / requests.fast_max(f32x4::splat(f32::MIN_POSITIVE));
+                own_us + met_us * wait * crowd.fast_max(f32x4::ZERO)
+            }
+            Form::WorkerPool => {
+                let mut held_us = work_us(loads.all);
+                if let Some(more) = ahead(|ahead| ahead.work_us) {
+                    held_us += more;
+                }
+                let taken = |slots: f32x4| (requests / slots).fast_min(f32x4::ONE);
+                pool_us(own_us, requests, held_us, (spare, wait), taken)
+            }
+        };
+        let factors = factors.map_or(slowness, |factors| slowness * factors);
+        let cost_us = cost_us * factors + penalty_us;
+        let infinity = f32x4::splat(f32::INFINITY);
+        Scores { cost_us: cost_us.simd_lt(infinity).bitselect(cost_us, infinity), requests }
+    }
+
+    /// Interference with what is in flight, lighter requests counted as many times more as heavy ones yield:
+    /// [`crate::buckets::Met::yielding_us`].
+    #[inline(always)]
+    fn met_us(&self, loads: &Loads, heavy_yields: f32x4) -> f32x4 {
+        let (all, below, up_to) = (count(loads.all), count(loads.below), count(loads.up_to));
+        // Words that were read one after another may contradict each other.
+        let at_least_none = |number: f32x4| number.fast_max(f32x4::ZERO);
+        let alike = at_least_none(f32x4::from_i32x4(up_to - below));
+        let larger = at_least_none(f32x4::from_i32x4(all - up_to));
+        let lighter_us = work_us(loads.below);
+        let alike_us = at_least_none(single(work(loads.up_to) - work(loads.below)));
+        let others_us = alike_us.fast_min(alike * self.whole_us) + larger * self.whole_us;
+        lighter_us + others_us + heavy_yields * lighter_us
+    }
+}
+
+/// The same for each of four. Written out, because compilers make a loop of `map` where its four steps are to become one.
+#[inline(always)]
+pub fn each<T, U>([a, b, c, d]: [T; LANES], of: impl Fn(T) -> U) -> [U; LANES] {
+    [of(a), of(b), of(c), of(d)]
+}
+
+/// The counts of words.
+#[inline(always)]
+fn count(words: [u64; LANES]) -> i32x4 {
+    let [a, b, c, d] = cast::<u64x4, [[i32; 2]; LANES]>(u64x4::new(words) >> WORK_BITS);
+    i32x4::new([a[0], b[0], c[0], d[0]])
+}
+
+/// Their work, microseconds: exact, because whole numbers below 2^52 have doubles of their own.
+#[inline(always)]
+fn work(words: [u64; LANES]) -> f64x4 {
+    let work = u64x4::new(words) & u64x4::splat((1 << WORK_BITS) - 1);
+    cast::<u64x4, f64x4>(work | u64x4::splat(WHOLE)) - f64x4::splat(WHOLE_ZERO)
+}
+
+/// The same, rounded.
+#[inline(always)]
+fn work_us(words: [u64; LANES]) -> f32x4 {
+    single(work(words))
+}
+
+/// Rounded once, as a whole number is that is converted directly.
+#[inline(always)]
+fn single(numbers: f64x4) -> f32x4 {
+    f32x4::new(each(numbers.to_array(), |number| number as f32))
+}
+
+/// The lower and the upper halves of words, as numbers.
+#[inline(always)]
+fn halves([a, b, c, d]: [u64; LANES]) -> (f32x4, f32x4) {
+    let (first, second): (f32x4, f32x4) = (cast([a, b]), cast([c, d]));
+    let (even, odd) = (first.unpack_lo(second), first.unpack_hi(second));
+    (even.unpack_lo(odd), even.unpack_hi(odd))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buckets::{BUCKETS, Load};
+    use proptest::prelude::*;
+
+    fn four(one: impl Fn(usize) -> u64) -> [u64; LANES] {
+        std::array::from_fn(one)
+    }
+
+    proptest! {
+        #[test]
+        fn four_at_once_are_what_one_is(
+            held in prop::array::uniform4(prop::collection::vec(prop_oneof![1u64..5_000, 1u64..3_600_000_000], 0..12)),
+            work_us in prop_oneof![1f32..1_000.0, 1f32..4e9],
+            slots in prop::array::uniform4(1u32..6),
+            slowness in 0.2f32..4.0,
+            heavy_yields in prop_oneof![Just(0f32), 0f32..10.0],
+            penalty_us in prop_oneof![Just(0f32), Just(-1.0), 0f32..1e6],
+            more in prop::option::of(0f32..3.0),
+            pool: bool,
+        ) {
+            let form = if pool { Form::WorkerPool } else { Form::ProcessorSharing };
+            let mut loads = [Load::default(); LANES];
+            for (load, held) in loads.iter_mut().zip(&held) {
+                held.iter().for_each(|&us| load.add(us));
+            }
+            let newcomer = Newcomer::of(f64::from(work_us));
+            let question = Question::new(form, work_us, newcomer);
+            let measured = u64::from(slowness.to_bits()) | u64::from(heavy_yields.to_bits()) << 32;
+            let below = |bucket: usize| four(|lane| loads[lane].sums()[bucket]);
+            let read = Loads {
+                all: below(BUCKETS),
+                below: below(newcomer.bucket()),
+                up_to: below(newcomer.bucket() + 1),
+                measured: [measured; LANES],
+            };
+            let terms = slots.map(|slots| Terms::new(form, slots, 1.1, 1.3));
+            let others = more.map(|more| [Ahead { requests: more, interference_us: more * 700.0, work_us: more * 900.0 }; LANES]);
+            let fixed = terms.map(|terms| Fixed::new(&terms, penalty_us));
+            let found = question.scores(fixed, &read, others.as_ref(), None);
+            for lane in 0..LANES {
+                let (load, Ahead { requests, interference_us, work_us: held_us }) =
+                    (&loads[lane], others.map_or(Ahead::default(), |others| others[lane]));
+                let requests = load.requests() as f32 + requests;
+                let met_us = load.meets(newcomer).yielding_us(heavy_yields) + interference_us;
+                let cost_us = terms[lane].cost_us(work_us, requests, || load.work_us() as f32 + held_us, || met_us);
+                prop_assert_eq!(found.cost_us.to_array()[lane], cost_us * slowness + penalty_us.max(0.0));
+                prop_assert_eq!(found.requests.to_array()[lane], requests);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_infinite() {
+        let question = Question::new(Form::ProcessorSharing, f32::NAN, Newcomer::of(1.0));
+        let usable = Fixed::new(&Terms::new(Form::ProcessorSharing, 1, 1.0, 1.0), 0.0);
+        let loads = Loads { all: [0; 4], below: [0; 4], up_to: [0; 4], measured: [u64::from(1f32.to_bits()); 4] };
+        assert!(question.scores([usable; 4], &loads, None, None).cost_us.to_array().iter().all(|us| us.is_infinite()));
+        let question = Question::new(Form::WorkerPool, 5.0, Newcomer::of(5.0));
+        let broken = Fixed::new(&Terms::new(Form::WorkerPool, 1, 1.0, 1.0), f32::NAN);
+        let found = question.scores([usable, broken, Fixed::NOBODY, usable], &loads, None, Some(f32x4::splat(2.0)));
+        assert_eq!(found.cost_us.to_array(), [15.0, f32::INFINITY, f32::INFINITY, 15.0]);
+    }
+}
