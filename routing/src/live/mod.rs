@@ -1,33 +1,30 @@
 //! Counters of one instance that every request touches: plain atomics, never a lock.
 //!
-//! Four things are kept. *What is in flight*, as 16 log2 buckets of predicted work, so that the interference
-//! `Σ min(r_i, x)` with a request of work `x` costs at most nine loads instead of a walk over all requests. *A service clock*
+//! Four things are kept. *What is in flight* ([`flight`]), as 16 log2 buckets of predicted work and their running sums, so
+//! that the interference `Σ min(r_i, x)` with a request of work `x` costs three loads instead of a walk over all
+//! requests. *A service clock*
 //! ([`clock`]), which tells how much service a request really got while it shared the instance, and the times of
 //! the last ends ([`turns`]), which tell when it began where the instance serves in order of arrival. *Peak latency*
 //! ([`latency`]), for the policy of that name.
-//!
-//! Count and work of a bucket share one 64-bit word: one atomic addition takes a request on, one subtraction takes it
-//! off, and a reader never sees a count without its work. Additions and subtractions are exact opposites, so an idle
-//! instance reads exactly zero whatever happened before, even if a field had overflowed in between.
 //!
 //! Known weakness: inside a bucket the work is spread by at most a factor of two, so the interference with a request
 //! of the same bucket is an upper bound.
 
 pub mod clock;
+mod flight;
 pub mod latency;
 pub mod others;
 pub mod question;
 pub mod shown;
-mod sums;
 pub mod turns;
 
 use crate::live::clock::ServiceClock;
+use crate::live::flight::Flight;
 use crate::live::latency::PeakLatency;
 use crate::live::others::Others;
-use crate::live::sums::Sums;
 use crate::live::turns::Turns;
 use foretide_predictor::time::Timestamp;
-use foretide_steering::buckets::{self, BUCKETS, Met, Newcomer, bucket_of};
+use foretide_steering::buckets::{self, BUCKETS, Met, Newcomer};
 use foretide_steering::score::Form;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -40,28 +37,20 @@ const MOST_TEMPER: f32 = 2.0;
 /// Most that heavy requests can yield.
 const MOST_YIELDING: f32 = 10.0;
 
-/// Live load of one instance; outlives generations of the table. Two instances share no cache line; the order of the
-/// fields is that of their use: a scan reads the first line, and the next two only where requests wait.
+/// Live load of one instance; outlives generations of the table. Two instances share no cache line; a scan reads the first
+/// line and one or two of `flight`.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct LiveLoad {
-    total: Packed,
     speed: Speed,
     clock: ServiceClock,
-    taken: Packed,
     latency: PeakLatency,
     /// Requests that have ended, or were given up.
     ended: AtomicU64,
-    buckets: Buckets,
-    sums: Sums,
+    flight: Flight,
     turns: Turns,
     others: Others,
 }
-
-/// In cache lines of their own.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Buckets([Packed; BUCKETS]);
 
 /// Requests and predicted work taken on since the start, in one word that overflows: only differences mean something,
 /// of readings between which less than a million requests and 200 days of work were taken on.
@@ -83,10 +72,6 @@ pub struct InFlight {
     /// Sum of their predicted work, microseconds.
     pub work_us: u64,
 }
-
-/// Count and work in one word.
-#[derive(Debug, Default)]
-struct Packed(AtomicU64);
 
 /// Residual, and the factor made from it together with how much heavy requests yield to light ones here, which is one word
 /// because a scan reads both; all as f32 bits. Written by one writer; a reader that sees a new residual and an old factor is
@@ -118,30 +103,11 @@ impl Speed {
     }
 }
 
-impl Packed {
-    fn add(&self, work_us: u64) {
-        self.0.fetch_add(buckets::word(work_us), Relaxed);
-    }
-
-    fn remove(&self, work_us: u64) {
-        self.0.fetch_sub(buckets::word(work_us), Relaxed);
-    }
-
-    #[inline(always)]
-    fn word(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-
-    fn read(&self) -> (u64, u64) {
-        buckets::split(self.word())
-    }
-}
-
 impl LiveLoad {
     /// What is in flight now.
     #[inline(always)]
     pub fn in_flight(&self) -> InFlight {
-        let (requests, work_us) = self.total.read();
+        let (requests, work_us) = self.flight.counted().in_flight();
         InFlight { requests: requests as u32, work_us }
     }
 
@@ -152,7 +118,7 @@ impl LiveLoad {
 
     /// Requests of a bucket, 0 to 15.
     fn count(&self, bucket: usize) -> u64 {
-        self.buckets.0[bucket].read().0
+        buckets::split(self.flight.bucket(bucket)).0
     }
 
     /// What others have here.
@@ -167,34 +133,10 @@ impl LiveLoad {
         self.meets(newcomer, self.in_flight()).interference_us()
     }
 
-    /// The word of what is in flight, see [`foretide_steering::buckets`].
-    #[inline(always)]
-    pub(crate) fn word(&self) -> u64 {
-        self.total.word()
-    }
-
-    /// The word of what is in flight below a bucket, 0 to 16.
+    /// The word of what is in flight below a bucket, 0 to 16: see [`flight`].
     #[inline(always)]
     pub(crate) fn word_below(&self, bucket: usize) -> u64 {
-        self.sums.below(bucket)
-    }
-
-    /// A request comes.
-    fn add(&self, newcomer: Newcomer) {
-        self.total.add(newcomer.work_us());
-        self.buckets.0[newcomer.bucket() % BUCKETS].add(newcomer.work_us());
-        self.renew_sums();
-    }
-
-    /// A request of so much work goes.
-    fn remove(&self, work_us: u64) {
-        self.total.remove(work_us);
-        self.buckets.0[bucket_of(work_us)].remove(work_us);
-        self.renew_sums();
-    }
-
-    fn renew_sums(&self) {
-        self.sums.renew(&self.buckets.0, &self.total);
+        self.flight.below(bucket)
     }
 
     /// Slowness and `heavy_yields`, see [`foretide_steering::four::Loads`].
@@ -206,7 +148,7 @@ impl LiveLoad {
     #[inline(always)]
     fn meets(&self, newcomer: Newcomer, in_flight: InFlight) -> Met {
         let InFlight { requests, work_us } = in_flight;
-        newcomer.meets(&self.buckets.0, Packed::word, u64::from(requests), work_us)
+        newcomer.meets(self.flight.buckets(), |word| word.load(Relaxed), u64::from(requests), work_us)
     }
 
     /// Speed residual: EWMA of ln(observed / predicted work), 0 before 50 samples, within ±1.5. Written by control.
@@ -226,7 +168,7 @@ impl LiveLoad {
     /// Puts how much heavy requests yield to light ones here, 0 to 10; NaN counts as 0. For control only, with every step: it
     /// also puts right what is read of the work in flight, if two changes at once left that wrong.
     pub fn set_heavy_yields(&self, heavy_yields: f32) {
-        self.renew_sums();
+        self.flight.renew_sums();
         let heavy_yields = heavy_yields.clamp(0.0, MOST_YIELDING).max(0.0);
         self.speed.measured.store(measured(self.slowness(), heavy_yields), Relaxed);
     }
@@ -239,7 +181,7 @@ impl LiveLoad {
 
     /// Requests and predicted work taken on so far, for demand.
     pub fn taken(&self) -> Taken {
-        Taken(self.taken.0.load(Relaxed))
+        Taken(self.flight.came())
     }
 
     /// When a request last came or came back, to a millisecond; zero: never.
@@ -305,11 +247,11 @@ impl Ticket {
         now: Timestamp,
     ) -> Self {
         let work_us = newcomer.work_us();
-        let found = live.total.read().0;
+        let before = live.flight.counted();
+        let found = before.in_flight().0;
         let served_at_start = live.clock.advance(now, found, found + 1, concurrency);
         let turn = turns::turn(live.ended.load(Relaxed), found, concurrency);
-        live.add(newcomer);
-        live.taken.add(work_us);
+        live.flight.add(newcomer, before);
         Self { live: Arc::clone(live), work_us, concurrency, taken_at: now, served_at_start, turn }
     }
 
@@ -323,7 +265,7 @@ impl Ticket {
     /// Ends a request that did not come to its end (given up, failed, timed out) and returns the service it had attained
     /// until now, as [`Ticket::finish`] has it: its work is at least that. Says nothing about latency.
     pub fn cut_short(self, now: Timestamp) -> Attained {
-        let found = self.live.total.read().0;
+        let found = self.live.flight.counted().in_flight().0;
         let served = self.live.clock.advance(now, found, found.saturating_sub(1), self.concurrency);
         Attained {
             sharing_us: clock::between_us(self.served_at_start, served),
@@ -346,7 +288,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let number = self.live.ended.fetch_add(1, Relaxed) + 1;
         self.live.turns.ended(number, self.live.clock.last());
-        self.live.remove(self.work_us);
+        self.live.flight.remove(self.work_us);
     }
 }
 

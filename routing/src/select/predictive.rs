@@ -35,7 +35,7 @@ use foretide_predictor::blend::TierWeights;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::peers::{Mark, Notes, PeerTable};
 use foretide_predictor::time::Timestamp;
-use foretide_steering::buckets::Newcomer;
+use foretide_steering::buckets::{BUCKETS, Newcomer};
 use foretide_steering::four::{Fixed, LANES, Loads, Question, Scores, each};
 use foretide_steering::score::{Ahead, Form, Terms};
 use std::ops::Range;
@@ -221,7 +221,7 @@ impl<'a> Plain<'a> {
     ) -> [Rank; LANES] {
         let bucket = self.question.newcomer().bucket();
         let loads = Loads {
-            all: each(rows, |row| row.live.word()),
+            all: each(rows, |row| row.live.word_below(BUCKETS)),
             below: each(rows, |row| row.live.word_below(bucket)),
             up_to: each(rows, |row| row.live.word_below(bucket + 1)),
             measured: each(rows, |row| row.live.measured()),

@@ -1,0 +1,171 @@
+//! What is in flight on an instance: requests and predicted work, by bucket, in words of which each has count and work of one
+//! bucket (see [`foretide_steering::buckets`]).
+//!
+//! | words | changed | read by |
+//! |---|---|---|
+//! | what came and what went, since the start | one addition a request, never taken back | demand; their difference is what is in flight |
+//! | buckets | one addition when a request comes, the opposite when it goes | whoever makes the sums |
+//! | sums: what lies below each bucket | written anew with every change | scans, two of them where they would add up eight buckets |
+//!
+//! Buckets and counters are the truth: additions and their opposites, so what is idle reads exactly zero whatever happened
+//! before, even if a field had overflowed in between. Sums are made from it by whoever changed it, *before* the change
+//! is counted. If the counters are then not what they were at the start, somebody else was at it too, each may have written
+//! sums that lack the other's change, and they are made again. Counters never return to an earlier value, and counting is
+//! a barrier: of two, the one that counts last knows of the other, and sees its change. Nobody waits; to write again means
+//! that another got on. After [`ROUNDS`] it is left to the next change, and the controller makes all sums anew with every step.
+//!
+//! A scan may read words of different times. Each is whole; that they contradict each other is minded where they are put
+//! together ([`foretide_steering::four`]), and the next scan reads better ones.
+
+use foretide_steering::buckets::{self, BUCKETS, Newcomer, bucket_of};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
+
+/// So often in a row others would have to change the same instance within some nanoseconds.
+const ROUNDS: usize = 8;
+
+/// Count and work in one word.
+pub(crate) type Word = AtomicU64;
+
+/// In lines of its own: sums and counters, then buckets.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub(crate) struct Flight {
+    below: [Word; BUCKETS + 1],
+    came: Word,
+    went: Word,
+    buckets: Buckets,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Buckets([Word; BUCKETS]);
+
+/// The counters at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counted {
+    went: u64,
+    came: u64,
+}
+
+impl Counted {
+    /// Requests in flight and their work, microseconds.
+    #[inline(always)]
+    pub(crate) fn in_flight(self) -> (u64, u64) {
+        buckets::split(self.came.wrapping_sub(self.went))
+    }
+}
+
+impl Flight {
+    /// Who went is read first: then nobody has gone who has not come.
+    #[inline(always)]
+    pub(crate) fn counted(&self) -> Counted {
+        let went = self.went.load(SeqCst);
+        Counted { went, came: self.came.load(SeqCst) }
+    }
+
+    /// The word of all that has come; it overflows.
+    pub(crate) fn came(&self) -> u64 {
+        self.came.load(Relaxed)
+    }
+
+    /// The word of a bucket, 0 to 15.
+    #[inline(always)]
+    pub(crate) fn bucket(&self, bucket: usize) -> u64 {
+        self.buckets.0[bucket].load(Relaxed)
+    }
+
+    /// The words of all buckets.
+    pub(crate) fn buckets(&self) -> &[Word; BUCKETS] {
+        &self.buckets.0
+    }
+
+    /// The word of what lies below a bucket, 0 to 16: at 16, of all.
+    #[inline(always)]
+    pub(crate) fn below(&self, bucket: usize) -> u64 {
+        self.below[bucket].load(Relaxed)
+    }
+
+    /// A request comes. `before`: the counters just now.
+    #[inline(always)]
+    pub(crate) fn add(&self, newcomer: Newcomer, before: Counted) {
+        let word = buckets::word(newcomer.work_us());
+        self.buckets.0[newcomer.bucket() % BUCKETS].fetch_add(word, SeqCst);
+        self.write_sums();
+        let came = self.came.fetch_add(word, SeqCst);
+        if before != (Counted { came, went: self.went.load(SeqCst) }) {
+            self.renew_sums();
+        }
+    }
+
+    /// A request of so much work goes.
+    #[inline(always)]
+    pub(crate) fn remove(&self, work_us: u64) {
+        let (word, before) = (buckets::word(work_us), self.counted());
+        self.buckets.0[bucket_of(work_us)].fetch_sub(word, SeqCst);
+        self.write_sums();
+        let went = self.went.fetch_add(word, SeqCst);
+        if before != (Counted { went, came: self.came.load(SeqCst) }) {
+            self.renew_sums();
+        }
+    }
+
+    /// Makes the sums until nothing has changed meanwhile.
+    #[inline(never)]
+    pub(crate) fn renew_sums(&self) {
+        for _ in 0..ROUNDS {
+            let before = self.counted();
+            self.write_sums();
+            // What was written is there for others before it is looked what they have done.
+            fence(SeqCst);
+            if self.counted() == before {
+                return;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn write_sums(&self) {
+        let mut sum = 0u64;
+        for (bucket, place) in self.below[1..].iter().enumerate() {
+            sum = sum.wrapping_add(self.bucket(bucket));
+            place.store(sum, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_right_again_when_all_threads_rest() {
+        let flight = Flight::default();
+        let works = [100.0, 700.0, 90_000.0, 5e6];
+        for _ in 0..40 {
+            std::thread::scope(|scope| {
+                for work in works {
+                    let flight = &flight;
+                    scope.spawn(move || {
+                        let newcomer = Newcomer::of(work);
+                        for _ in 0..1_000 {
+                            flight.add(newcomer, flight.counted());
+                            flight.add(newcomer, flight.counted());
+                            flight.remove(newcomer.work_us());
+                            flight.remove(newcomer.work_us());
+                        }
+                        flight.add(newcomer, flight.counted());
+                    });
+                }
+            });
+            assert_eq!(flight.counted().in_flight(), (4, 5_090_800));
+            let mut sum = 0;
+            for bucket in 0..BUCKETS {
+                assert_eq!(buckets::split(flight.below(bucket)), buckets::split(sum), "below {bucket}");
+                sum += flight.bucket(bucket);
+            }
+            assert_eq!(buckets::split(flight.below(BUCKETS)), (4, 5_090_800));
+            works.iter().for_each(|&work| flight.remove(Newcomer::of(work).work_us()));
+            assert!((0..=BUCKETS).all(|bucket| flight.below(bucket) == 0));
+        }
+    }
+}
