@@ -112,12 +112,15 @@ impl Setting {
     }
 
     #[inline(never)]
-    fn decide(&self, facts: &RequestFacts, prediction: &CostPrediction, number: u64) -> (Decision, Ticket) {
+    fn decide(
+        &self,
+        facts: &RequestFacts,
+        prediction: &CostPrediction,
+        number: u64,
+    ) -> Option<(Decision, Ticket)> {
         let attempt =
             Attempt { tried: &[], id: number, chance: mix(number), wish: Wish::default(), now: at(number) };
-        let chosen =
-            decide(&self.table, &self.table.pools[0], black_box(facts), black_box(prediction), attempt);
-        chosen.expect("instances")
+        decide(&self.table, &self.table.pools[0], black_box(facts), black_box(prediction), attempt)
     }
 }
 
@@ -168,8 +171,7 @@ fn round(setting: &Setting, round: u64) -> [f64; 4] {
     timed(&mut spans[2], &mut || {
         let asked = facts.iter().zip(&predictions).zip(numbers());
         tickets.extend(asked.map(|((facts, prediction), number)| {
-            let (decision, ticket) = setting.decide(facts, prediction, number);
-            black_box(&decision);
+            let (_, ticket) = black_box(setting.decide(facts, prediction, number)).expect("instances");
             ticket
         }));
     });
@@ -206,8 +208,8 @@ fn run(size: u32, load: Load) {
     for number in 0..COUNTED {
         let facts = setting.extract(number);
         let prediction = setting.predict(&facts, number);
-        let (decision, ticket) = setting.decide(&facts, &prediction, number);
-        black_box((decision, finish(ticket, number)));
+        let (_, ticket) = black_box(setting.decide(&facts, &prediction, number)).expect("instances");
+        black_box(finish(ticket, number));
     }
 }
 

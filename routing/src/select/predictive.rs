@@ -28,7 +28,7 @@ use crate::live::LiveLoad;
 use crate::live::others::{PoolSight, Seen};
 use crate::select::eligible::Eligible;
 use crate::select::sample::Sample;
-use crate::select::shortlist::{Halves, MOST_RANKED, Place, Rank, Shortlist};
+use crate::select::shortlist::{Halves, Lottery, MOST_RANKED, Place, Rank, Shortlist};
 use crate::settings::PoolSettings;
 use crate::table::InstanceEntry;
 use foretide_predictor::blend::TierWeights;
@@ -40,12 +40,10 @@ use foretide_steering::four::{Fixed, LANES, Loads, Question, Scores, each};
 use foretide_steering::score::{Ahead, Form, Terms};
 use std::ops::Range;
 use std::sync::Arc;
-use wide::f32x4;
+use wide::{f32x4, f64x2};
 
 /// Up to here every instance is scored.
 const FULL_SCAN: usize = 128;
-/// Instances that are ranked before the best are taken.
-const BLOCK: usize = 32;
 /// Shares of capacity above this are measuring errors.
 const MOST_SHARE: f32 = 4.0;
 
@@ -111,72 +109,75 @@ impl Scan {
         let others = sight.and_then(|sight| sight.seen(plain.question.newcomer(), eligible.now()));
         if others.is_none() && eligible.is_everybody() && eligible.now() >= self.ramped_at {
             // So it is nearly always, and then the loop is short.
-            return self.best(chance, |rows| plain.ranks(rows, None, None, chance));
+            return self.best(chance, plain);
         }
-        self.best_with_care(plain, others, eligible, chance)
+        self.best_with_care(chance, &Careful { plain, others, eligible })
     }
 
-    /// With others' requests, and for a try that may not use everybody, or not yet fully. Kept out of the other loop, which is
-    /// nearly everybody's.
+    /// Kept out of the other loop, which is nearly everybody's.
     #[inline(never)]
-    fn best_with_care(
-        &self,
-        plain: &Plain<'_>,
-        others: Option<Seen>,
-        eligible: &Eligible<'_>,
-        chance: u64,
-    ) -> Shortlist {
-        self.best(chance, |rows| {
-            let others = others.as_ref().map(|seen| each(rows, |row| seen.ahead(&row.live)));
-            let spared = each(rows, |row| spared(eligible, row.place.index()));
-            plain.ranks(rows, others.as_ref(), Some(f32x4::new(spared)), chance)
-        })
+    fn best_with_care(&self, chance: u64, careful: &Careful<'_>) -> Shortlist {
+        self.best(chance, careful)
     }
 
     /// The best of all, or of a sample if there are too many. Made once for each way of ranking, so that neither pays for the
     /// other.
     #[inline(always)]
-    fn best(&self, chance: u64, ranks: impl Fn([&Row; LANES]) -> [Rank; LANES]) -> Shortlist {
-        let count = self.rows.len() - LANES;
-        let mut halves = Halves::new();
+    fn best(&self, chance: u64, ranks: &impl Ranks) -> Shortlist {
+        let (count, lottery) = (self.rows.len() - LANES, Lottery::new(chance));
+        let mut halves = Halves::NOBODY;
         if count <= FULL_SCAN {
-            self.consider(0..count, &ranks, &mut halves);
-            return halves.merge(chance);
+            for [a, b, c, d] in self.fours(0..count) {
+                halves.offer(ranks.ranks(lottery, [a, b, c, d]));
+            }
+            return halves.merge(lottery);
         }
         let picked = self.sample.pick(count, chance);
-        picked.window.clone().into_iter().for_each(|part| self.consider(part, &ranks, &mut halves));
-        let mut block = [Rank::NOBODY; BLOCK];
-        for (indices, places) in picked.single().chunks(LANES).zip(block.as_chunks_mut().0) {
+        for [a, b, c, d] in picked.window.clone().into_iter().flat_map(|part| self.fours(part)) {
+            halves.offer(ranks.ranks(lottery, [a, b, c, d]));
+        }
+        for indices in picked.single().chunks(LANES) {
             // Behind the last one there is nobody.
             let row = |lane| &self.rows[indices.get(lane).map_or(count, |&index| usize::from(index))];
-            *places = ranks([row(0), row(1), row(2), row(3)]);
+            halves.offer(ranks.ranks(lottery, [row(0), row(1), row(2), row(3)]));
         }
-        halves.offer(&block[..picked.single().len().next_multiple_of(LANES)]);
-        let list = halves.merge(chance);
+        let list = halves.merge(lottery);
         self.sample.remember(&list);
         list
     }
 
-    /// Ranks neighbours.
+    /// Neighbours. Their number is one of whole fours, or they are the pool's last, after whom there is nobody.
     #[inline(always)]
-    fn consider(
-        &self,
-        part: Range<usize>,
-        ranks: &impl Fn([&Row; LANES]) -> [Rank; LANES],
-        halves: &mut Halves,
-    ) {
-        for begin in part.clone().step_by(BLOCK) {
-            let found = (part.end - begin).min(BLOCK);
-            let ranked = found.next_multiple_of(LANES);
-            let mut block = [Rank::NOBODY; BLOCK];
-            let fours = self.rows[begin..begin + ranked].as_chunks().0;
-            for (four, places) in fours.iter().zip(block.as_chunks_mut().0) {
-                let [a, b, c, d] = four;
-                *places = ranks([a, b, c, d]);
-            }
-            block[found..ranked].fill(Rank::NOBODY);
-            halves.offer(&block[..ranked]);
-        }
+    fn fours(&self, part: Range<usize>) -> std::slice::Iter<'_, [Row; LANES]> {
+        self.rows[part.start..part.start + part.len().next_multiple_of(LANES)].as_chunks().0.iter()
+    }
+}
+
+/// A way to rank instances for a request, four at a time.
+trait Ranks {
+    fn ranks(&self, lottery: Lottery, rows: [&Row; LANES]) -> [f64x2; LANES / 2];
+}
+
+impl Ranks for Plain<'_> {
+    #[inline(always)]
+    fn ranks(&self, lottery: Lottery, rows: [&Row; LANES]) -> [f64x2; LANES / 2] {
+        self.ranks_with(lottery, rows, None, None)
+    }
+}
+
+/// With others' requests, and for a try that may not use everybody, or not yet fully.
+struct Careful<'a> {
+    plain: &'a Plain<'a>,
+    others: Option<Seen>,
+    eligible: &'a Eligible<'a>,
+}
+
+impl Ranks for Careful<'_> {
+    #[inline(always)]
+    fn ranks(&self, lottery: Lottery, rows: [&Row; LANES]) -> [f64x2; LANES / 2] {
+        let others = self.others.as_ref().map(|seen| each(rows, |row| seen.ahead(&row.live)));
+        let spared = f32x4::new(each(rows, |row| spared(self.eligible, row.place.index())));
+        self.plain.ranks_with(lottery, rows, others.as_ref(), Some(spared))
     }
 }
 
@@ -212,13 +213,13 @@ impl<'a> Plain<'a> {
 
     /// Ranks of four instances, see [`Question::scores`].
     #[inline(always)]
-    fn ranks(
+    fn ranks_with(
         &self,
+        lottery: Lottery,
         rows: [&Row; LANES],
         others: Option<&[Ahead; LANES]>,
         spared: Option<f32x4>,
-        chance: u64,
-    ) -> [Rank; LANES] {
+    ) -> [f64x2; LANES / 2] {
         let bucket = self.question.newcomer().bucket();
         let loads = Loads {
             all: each(rows, |row| row.live.word_below(BUCKETS)),
@@ -232,25 +233,27 @@ impl<'a> Plain<'a> {
         };
         let fixed = each(rows, |row| row.fixed);
         let Scores { cost_us, requests } = self.question.scores(fixed, &loads, others, factors);
-        Rank::four(chance, each(rows, |row| row.place), cost_us, requests)
+        Rank::four(lottery, each(rows, |row| row.place), cost_us, requests)
     }
 
     /// By how much the instances are dearer to this consumer; `None`: nobody is, as for most consumers.
     #[inline(always)]
     fn factors(&self, rows: [&Row; LANES]) -> Option<f32x4> {
-        let [a, b, c, d] = each(rows, |row| row.mark);
-        self.notes.mention(a | b | c | d).then(|| self.peer_factors(rows))
+        let [a, b, c, d] = rows;
+        self.notes.mention(a.mark | b.mark | c.mark | d.mark).then(|| self.peer_factors(a, b, c, d))
     }
 
     /// Kept out of the scan's loop: few consumers have factors.
     #[inline(never)]
-    fn peer_factors(&self, rows: [&Row; LANES]) -> f32x4 {
-        let factor = |row: &Row| if self.notes.mention(row.mark) { self.peer_factor(row.id) } else { 1.0 };
-        f32x4::new(each(rows, factor))
+    fn peer_factors(&self, a: &Row, b: &Row, c: &Row, d: &Row) -> f32x4 {
+        f32x4::new(each([a, b, c, d], |row| self.peer_factor(row)))
     }
 
-    fn peer_factor(&self, instance: InstanceId) -> f32 {
-        1.0 + self.peer_weight * (self.peers.factor(self.consumer_key, instance) - 1.0)
+    fn peer_factor(&self, row: &Row) -> f32 {
+        if !self.notes.mention(row.mark) {
+            return 1.0;
+        }
+        1.0 + self.peer_weight * (self.peers.factor(self.consumer_key, row.id) - 1.0)
     }
 }
 

@@ -11,6 +11,7 @@
 use crate::decide::CANDIDATES;
 use crate::select::shortlist::Shortlist;
 use foretide_predictor::hash::mix;
+use foretide_steering::four::LANES;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::Relaxed};
 
@@ -49,9 +50,11 @@ impl Sample {
     /// Some of `count` instances, more than [`MOST_PICKED`] and at most 65,536, each once.
     #[inline(never)]
     pub(crate) fn pick(&self, count: usize, chance: u64) -> Picked {
-        let start = self.cursor.fetch_add(WINDOW, Relaxed) % count;
-        let end = (start + WINDOW).min(count);
-        let window = [start..end, 0..start + WINDOW - end];
+        // In whole fours, of which the pool's last may lack some.
+        let fours = count.div_ceil(LANES);
+        let start = self.cursor.fetch_add(WINDOW / LANES, Relaxed) % fours * LANES;
+        let beyond = (start + WINDOW).saturating_sub(fours * LANES);
+        let window = [start..(start + WINDOW).min(count), 0..beyond];
         let round = |place: usize| if place < count { place } else { place - count };
         let (mut single, mut found) = ([0; SINGLE], 0);
         let mut pick = |index: u16| {

@@ -2,7 +2,8 @@
 //!
 //! Ties go to the one with fewer requests in flight, then to chance: a fixed order would send every request that
 //! finds an idle fleet to the first instance. The chance of an instance is a hash of the request's random bits and its
-//! index, so the order in which instances are looked at does not matter.
+//! index, so the order in which instances are looked at does not matter: a multiplication (Dietzfelbinger et al. 1997) of 16
+//! bits each, and more random bits on top, without which some instances would win a fifth more often than others.
 //!
 //! All of that is one word, the *rank*: the bits of the score (those of non-negative floats are ordered as the floats
 //! are), 4 bits of requests in flight, 12 of the hash, 16 of the index. Keeping the best four is then a handful of minima
@@ -12,7 +13,7 @@
 //!
 //! A rank is compared as the double that has its bits: the order is the same, because a score up to infinity makes a finite
 //! double, and processors take the minimum of two pairs of doubles at once. So a scan keeps two lists side by side
-//! (`Halves`) and merges them at its end.
+//! ([`Halves`]) and merges them at its end.
 //!
 //! Known weakness: an instance beyond the first 65,536 of a pool is never ranked.
 
@@ -21,14 +22,18 @@ use crate::table::InstanceEntry;
 use bytemuck::cast;
 use foretide_predictor::hash::mix;
 use foretide_steering::four::each;
-use std::ops::{Shl, Shr};
-use wide::{f32x4, u32x4};
+use wide::{f32x4, f64x2, u16x8, u32x4};
 
 const SCORE_SHIFT: u32 = 32;
 const IN_FLIGHT_SHIFT: u32 = 28;
 const HASH_SHIFT: u32 = 16;
 /// More in flight than this are all alike to the tie-break.
 const MOST_IN_FLIGHT: u32 = (1 << (SCORE_SHIFT - IN_FLIGHT_SHIFT)) - 1;
+/// Bits of the hash, in their place, and how far they are moved there.
+const LOT: u32 = (1 << IN_FLIGHT_SHIFT) - (1 << HASH_SHIFT);
+const LOT_CUT: u32 = u32::BITS - IN_FLIGHT_SHIFT;
+/// Bits of the index.
+const INDEX: u32 = (1 << HASH_SHIFT) - 1;
 /// Instances of a pool that can be ranked.
 pub(crate) const MOST_RANKED: usize = 1 << HASH_SHIFT;
 
@@ -51,22 +56,28 @@ impl Rank {
 
     /// Of an instance. A score that is infinite or NaN ranks as nobody does; it must not be negative.
     #[inline(always)]
-    pub(crate) fn new(chance: u64, index: usize, score: Score) -> Self {
+    pub(crate) fn new(lottery: Lottery, place: Place, score: Score) -> Self {
         let cost = score.cost.min(f32::INFINITY);
         let load = score.in_flight.min(MOST_IN_FLIGHT) << IN_FLIGHT_SHIFT;
-        let low = load | lot(draw(chance).wrapping_mul(tag(index as u32))) | index as u32;
+        let [index, tag] = [place.0 & INDEX, place.0 >> HASH_SHIFT];
+        let drawn = (tag.wrapping_mul(lottery.factor) << HASH_SHIFT) ^ lottery.salt;
+        let low = load | drawn >> LOT_CUT & LOT | index;
         Self(f64::from_bits(u64::from(cost.to_bits()) << SCORE_SHIFT | u64::from(low)))
     }
 
-    /// Of four instances with scores from 0 to infinity.
+    /// Of four instances with scores from 0 to infinity, in pairs.
     #[inline(always)]
-    pub(crate) fn four(chance: u64, places: [Place; 4], cost: f32x4, in_flight: f32x4) -> [Self; 4] {
+    pub(crate) fn four(lottery: Lottery, places: [Place; 4], cost: f32x4, in_flight: f32x4) -> [f64x2; 2] {
         let most = f32x4::splat(MOST_IN_FLIGHT as f32);
         let load: u32x4 = cast(in_flight.fast_min(most).fast_round_int());
-        let lot = lot(u32x4::new(each(places, |place| place.tag)) * u32x4::splat(draw(chance)));
-        let low = load << IN_FLIGHT_SHIFT | lot | u32x4::new(each(places, |place| place.index));
+        let places: u16x8 = cast(each(places, |place| place.0));
+        // Indices times one, tags times the factor.
+        let factors: u16x8 = cast(u32x4::splat(lottery.factor << HASH_SHIFT | 1));
+        let drawn = cast::<_, u32x4>(places * factors) ^ u32x4::splat(lottery.salt);
+        let lot = drawn >> LOT_CUT & u32x4::splat(LOT);
+        let low = load << IN_FLIGHT_SHIFT | lot | drawn & u32x4::splat(INDEX);
         let cost: u32x4 = cast(cost);
-        each(cast::<_, [f64; 4]>([low.unpack_lo(cost), low.unpack_hi(cost)]), Self)
+        [cast(low.unpack_lo(cost)), cast(low.unpack_hi(cost))]
     }
 
     /// The better one. This comparison, as that of [`Rank::worse`], is one that processors have an instruction for.
@@ -96,78 +107,74 @@ impl Rank {
     }
 }
 
-/// An instance's place in its pool.
+/// An instance's place in its pool: its index in the lower half, and in the upper one what it is known by in the lottery, which is
+/// odd.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    index: u32,
-    tag: u32,
-}
+pub(crate) struct Place(u32);
 
 impl Place {
     /// At this index, below [`MOST_RANKED`].
     pub(crate) fn new(index: usize) -> Self {
-        Self { index: index as u32, tag: tag(index as u32) }
+        let tag = (mix(index as u64 + 1) >> 48) as u32 | 1;
+        Self(tag << HASH_SHIFT | index as u32 & INDEX)
     }
 
     /// The index.
     #[inline(always)]
     pub(crate) fn index(self) -> usize {
-        self.index as usize
+        (self.0 & INDEX) as usize
     }
 }
 
-/// What an instance is known by in the lottery: odd, and unlike any other's.
-fn tag(index: u32) -> u32 {
-    (mix(u64::from(index) + 1) >> 32) as u32 | 1
+/// A request's part in the lottery, from its random bits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lottery {
+    /// 16 bits, odd.
+    factor: u32,
+    /// In the upper half.
+    salt: u32,
 }
 
-/// A request's part in the lottery.
-#[inline(always)]
-fn draw(chance: u64) -> u32 {
-    (chance >> 32) as u32 | 1
-}
-
-/// 12 bits of chance, in their place, from the product of a draw and a tag (multiplicative hashing, Dietzfelbinger et al. 1997).
-#[inline(always)]
-fn lot<T: Shr<u32, Output = T> + Shl<u32, Output = T>>(product: T) -> T {
-    product >> (u32::BITS + HASH_SHIFT - IN_FLIGHT_SHIFT) << HASH_SHIFT
+impl Lottery {
+    /// Of 64 random bits.
+    #[inline(always)]
+    pub(crate) fn new(chance: u64) -> Self {
+        // Mixed, because the same bits may have chosen who is compared.
+        let bits = mix(chance);
+        Self { factor: (bits >> 48) as u32 | 1, salt: (bits >> 16) as u32 & !INDEX }
+    }
 }
 
 /// Two lists that grow together.
-#[derive(Debug)]
-pub(crate) struct Halves([[Rank; 2]; CANDIDATES]);
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Halves([f64x2; CANDIDATES]);
 
 impl Halves {
     /// Both empty.
-    pub(crate) fn new() -> Self {
-        Self([[Rank::NOBODY; 2]; CANDIDATES])
-    }
+    pub(crate) const NOBODY: Self = Self([f64x2::new([Rank::NOBODY.0; 2]); CANDIDATES]);
 
-    /// Considers some instances, an even number. Kept by itself: among other code the compiler does not see the pairs.
-    #[inline(never)]
-    pub(crate) fn offer(&mut self, ranks: &[Rank]) {
-        let mut lists = self.0;
-        for pair in ranks.chunks_exact(2) {
-            let mut pair = [pair[0], pair[1]];
-            for held in &mut lists {
-                let better = [held[0].better(pair[0]), held[1].better(pair[1])];
-                pair = [held[0].worse(pair[0]), held[1].worse(pair[1])];
-                *held = better;
+    /// Considers four instances.
+    #[inline(always)]
+    pub(crate) fn offer(&mut self, pairs: [f64x2; 2]) {
+        for mut pair in pairs {
+            for held in &mut self.0 {
+                (*held, pair) = (held.fast_min(pair), held.fast_max(pair));
             }
         }
-        self.0 = lists;
     }
 
     /// The best of both: of two sorted lists, one of them backwards, the smaller ones place by place are the smallest of all, and
     /// two rounds of comparisons sort them (Batcher 1968).
-    pub(crate) fn merge(self, chance: u64) -> Shortlist {
-        let held = self.0;
-        let mut ranks: [Rank; CANDIDATES] =
-            std::array::from_fn(|place| held[place][0].sorted(held[CANDIDATES - 1 - place][1]).0);
+    #[inline(always)]
+    pub(crate) fn merge(self, lottery: Lottery) -> Shortlist {
+        let held = self.0.map(f64x2::to_array);
+        let mut ranks: [Rank; CANDIDATES] = std::array::from_fn(|place| {
+            Rank(held[place][0]).better(Rank(held[CANDIDATES - 1 - place][1]))
+        });
         for (one, other) in [(0, 2), (1, 3), (0, 1), (2, 3)] {
             (ranks[one], ranks[other]) = ranks[one].sorted(ranks[other]);
         }
-        Shortlist { ranks, chance }
+        Shortlist { ranks, lottery }
     }
 }
 
@@ -175,13 +182,13 @@ impl Halves {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shortlist {
     ranks: [Rank; CANDIDATES],
-    chance: u64,
+    lottery: Lottery,
 }
 
 impl Shortlist {
     /// Empty; `chance` breaks ties.
     pub(crate) fn new(chance: u64) -> Self {
-        Self { ranks: [Rank::NOBODY; CANDIDATES], chance }
+        Self { ranks: [Rank::NOBODY; CANDIDATES], lottery: Lottery::new(chance) }
     }
 
     /// Considers an instance that is not listed yet. A score that is not a finite number >= 0 is not considered.
@@ -189,7 +196,7 @@ impl Shortlist {
         if score.cost.is_sign_negative() {
             return;
         }
-        let mut rank = Rank::new(self.chance, usize::from(index), score);
+        let mut rank = Rank::new(self.lottery, Place::new(usize::from(index)), score);
         for held in &mut self.ranks {
             (*held, rank) = held.sorted(rank);
         }
@@ -255,13 +262,15 @@ mod tests {
 
     #[test]
     fn exact_ties_are_shared_evenly() {
-        let mut wins = [0u32; 5];
-        for chance in 0..10_000 {
-            let mut list = Shortlist::new(mix(chance));
-            (0..5).for_each(|index| list.offer(index, score(1.0)));
-            wins[list.best().unwrap()] += 1;
+        for count in [2, 5, 20, 100] {
+            let mut wins = vec![0u32; usize::from(count)];
+            for chance in 0..2_000 * u64::from(count) {
+                let mut list = Shortlist::new(mix(chance));
+                (0..count).for_each(|index| list.offer(index, score(1.0)));
+                wins[list.best().unwrap()] += 1;
+            }
+            assert!(wins.iter().all(|&won| (1_800..2_200).contains(&won)), "{wins:?}");
         }
-        assert!(wins.iter().all(|&count| (1_800..2_200).contains(&count)), "{wins:?}");
     }
 
     proptest! {

@@ -104,9 +104,10 @@ fn score_us(entry: &InstanceEntry, one: &Drawn, form: Form, work_us: u64, peers:
 }
 
 /// 12 bits of chance, as the shortlist has them.
-fn lot(chance: u64, index: usize) -> u32 {
-    let odd = |bits: u64| (bits >> 32) as u32 | 1;
-    odd(chance).wrapping_mul(odd(mix(index as u64 + 1))) >> 20
+fn lot(chance: u64, index: usize) -> u16 {
+    let upper = |bits: u64| (bits >> 48) as u16 | 1;
+    let bits = mix(chance);
+    (upper(bits).wrapping_mul(upper(mix(index as u64 + 1))) ^ (bits >> 32) as u16) >> 4
 }
 
 proptest! {
