@@ -188,7 +188,7 @@ impl<'a> Asking<'a> {
         let entry = &self.pool.instances[found.place];
         let ticket = Ticket::take_on(&entry.live, self.newcomer, entry.concurrency, self.attempt.now);
         let most = self.pool.settings.choice.max_requests;
-        most.is_none_or(|most| entry.live.in_flight().requests <= most).then_some(ticket)
+        most.is_none_or(|most| entry.live.requests_at_once() <= most).then_some(ticket)
     }
 
     #[inline(always)]

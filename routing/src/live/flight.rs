@@ -56,11 +56,24 @@ impl Counted {
 }
 
 impl Flight {
-    /// Who went is read first: then nobody has gone who has not come.
+    /// Who went is read first: then nobody has gone who has not come. Who comes and goes between the two is in it, too.
     #[inline(always)]
     pub(crate) fn counted(&self) -> Counted {
         let went = self.went.load(SeqCst);
         Counted { went, came: self.came.load(SeqCst) }
+    }
+
+    /// Both at one time, unless others are at it all the while.
+    pub(crate) fn counted_at_once(&self) -> Counted {
+        let mut counted = self.counted();
+        for _ in 0..ROUNDS {
+            let again = self.counted();
+            if again.went == counted.went {
+                break;
+            }
+            counted = again;
+        }
+        counted
     }
 
     /// The word of all that has come; it overflows.

@@ -111,6 +111,11 @@ impl LiveLoad {
         InFlight { requests: requests as u32, work_us }
     }
 
+    /// Requests in flight, where it matters that not one more is counted: for limits.
+    pub fn requests_at_once(&self) -> u32 {
+        self.flight.counted_at_once().in_flight().0 as u32
+    }
+
     /// Requests in flight by bucket of predicted work.
     pub fn counts(&self) -> [u16; BUCKETS] {
         std::array::from_fn(|bucket| self.count(bucket).min(u64::from(u16::MAX)) as u16)

@@ -87,7 +87,7 @@ impl<'a> Eligible<'a> {
     fn has_room(&self, index: usize, for_a_slot: bool) -> bool {
         let entry = &self.instances[index];
         let most = if for_a_slot { entry.concurrency.min(self.most) } else { self.most };
-        most == u32::MAX || entry.live.in_flight().requests < most
+        most == u32::MAX || entry.live.requests_at_once() < most
     }
 
     /// The first one allowed at or after `start`, counted round, or if all slots are taken the first one untried;
@@ -127,7 +127,7 @@ impl<'a> Eligible<'a> {
 /// Whether every instance of a pool has as many requests in flight as the pool allows.
 pub fn is_full(pool: &PoolTable) -> bool {
     let Some(most) = pool.settings.choice.max_requests else { return false };
-    pool.instances.iter().all(|entry| entry.live.in_flight().requests >= most)
+    pool.instances.iter().all(|entry| entry.live.requests_at_once() >= most)
 }
 
 /// Share of its usual load that an instance gets: a linear ramp from 0.1 to 1 over the pool's slow start.
