@@ -49,10 +49,10 @@ const UNLUCKY: (u64, u32) = (5, 7);
 const GATES: [Gate; 6] = [
     Gate { stage: Stage::Extract, load: Load::Idle, size: 20, most: 2_400 },
     Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 3_500 },
-    Gate { stage: Stage::Decide, load: Load::Idle, size: 20, most: 1_925 },
-    Gate { stage: Stage::Decide, load: Load::Busy, size: 20, most: 3_155 },
-    Gate { stage: Stage::Decide, load: Load::Busy, size: 100, most: 13_080 },
-    Gate { stage: Stage::Decide, load: Load::Busy, size: 200, most: 9_770 },
+    Gate { stage: Stage::Decide, load: Load::Idle, size: 20, most: 1_680 },
+    Gate { stage: Stage::Decide, load: Load::Busy, size: 20, most: 2_205 },
+    Gate { stage: Stage::Decide, load: Load::Busy, size: 100, most: 7_980 },
+    Gate { stage: Stage::Decide, load: Load::Busy, size: 200, most: 7_010 },
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -211,7 +211,7 @@ impl<'a> Plain<'a> {
         Self { question, consumer_key, peers, notes, peer_weight }
     }
 
-    /// Ranks of four instances, see [`Question::scores`].
+    /// Ranks of four instances, see [`Loads`].
     #[inline(always)]
     fn ranks_with(
         &self,
@@ -220,19 +220,15 @@ impl<'a> Plain<'a> {
         others: Option<&[Ahead; LANES]>,
         spared: Option<f32x4>,
     ) -> [f64x2; LANES / 2] {
-        let bucket = self.question.newcomer().bucket();
-        let loads = Loads {
-            all: each(rows, |row| row.live.word_below(BUCKETS)),
-            below: each(rows, |row| row.live.word_below(bucket)),
-            up_to: each(rows, |row| row.live.word_below(bucket + 1)),
-            measured: each(rows, |row| row.live.measured()),
-        };
         let factors = match (self.factors(rows), spared) {
             (Some(factors), Some(spared)) => Some(factors * spared),
             (factors, spared) => factors.or(spared),
         };
+        let below = |bucket| each(rows, |row| row.live.word_below(bucket));
+        let measured = each(rows, |row| row.live.measured());
+        let loads = Loads { all: below(BUCKETS), measured, others, factors };
         let fixed = each(rows, |row| row.fixed);
-        let Scores { cost_us, requests } = self.question.scores(fixed, &loads, others, factors);
+        let Scores { cost_us, requests } = self.question.scores(fixed, loads, below);
         Rank::four(lottery, each(rows, |row| row.place), cost_us, requests)
     }
 

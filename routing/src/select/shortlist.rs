@@ -168,9 +168,8 @@ impl Halves {
     #[inline(always)]
     pub(crate) fn merge(self, lottery: Lottery) -> Shortlist {
         let held = self.0.map(f64x2::to_array);
-        let mut ranks: [Rank; CANDIDATES] = std::array::from_fn(|place| {
-            Rank(held[place][0]).better(Rank(held[CANDIDATES - 1 - place][1]))
-        });
+        let mut ranks: [Rank; CANDIDATES] =
+            std::array::from_fn(|place| Rank(held[place][0]).better(Rank(held[CANDIDATES - 1 - place][1])));
         for (one, other) in [(0, 2), (1, 3), (0, 1), (2, 3)] {
             (ranks[one], ranks[other]) = ranks[one].sorted(ranks[other]);
         }

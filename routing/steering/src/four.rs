@@ -30,17 +30,25 @@ impl Fixed {
     }
 }
 
-/// What is in flight on four instances, and how they are measured.
+/// What is known of four instances when a scan looks at them.
 #[derive(Clone, Copy, Debug)]
-pub struct Loads {
-    /// The word of all requests in flight, see [`crate::buckets`].
+pub struct Loads<'a> {
+    /// The words of all requests in flight, see [`crate::buckets`].
     pub all: [u64; LANES],
-    /// Of those in buckets below the newcomer's.
-    pub below: [u64; LANES],
-    /// Of those in buckets up to the newcomer's.
-    pub up_to: [u64; LANES],
     /// How much longer than average work takes there, with `heavy_yields` in the upper half: bits of single-precision numbers.
     pub measured: [u64; LANES],
+    /// What others have in flight there, if that is known.
+    pub others: Option<&'a [Ahead; LANES]>,
+    /// By how much each is dearer, or cheaper, to this request than measured; none: 1.
+    pub factors: Option<f32x4>,
+}
+
+impl Loads<'_> {
+    /// A part of what others have; 0 if that is not known.
+    #[inline(always)]
+    fn and_of_others(&self, own: f32x4, of: impl Fn(&Ahead) -> f32) -> f32x4 {
+        self.others.map_or(own, |others| own + f32x4::new(each(*others, |one| of(&one))))
+    }
 }
 
 /// Scores of four instances.
@@ -75,44 +83,36 @@ impl Question {
         self.newcomer
     }
 
-    /// The scores. `others`: what others have in flight there, if that is known. `factors`: by how much each is dearer, or
-    /// cheaper, to this request than measured; none: 1.
+    /// The scores. `below`: the words of what is in flight in buckets below one, 0 to 16; asked only where somebody waits.
     #[inline(always)]
     pub fn scores(
         &self,
         fixed: [Fixed; LANES],
-        loads: &Loads,
-        others: Option<&[Ahead; LANES]>,
-        factors: Option<f32x4>,
+        loads: Loads<'_>,
+        below: impl Fn(usize) -> [u64; LANES],
     ) -> Scores {
         let [own, spare, wait, penalty_us] = f32x4::transpose(each(fixed, |fixed| fixed.0));
         let (slowness, heavy_yields) = halves(loads.measured);
-        let mut requests = f32x4::from_i32x4(count(loads.all));
-        let ahead = |of: fn(&Ahead) -> f32| others.map(|others| f32x4::new(each(*others, |one| of(&one))));
-        if let Some(more) = ahead(|ahead| ahead.requests) {
-            requests += more;
-        }
+        let counts = count(loads.all);
+        let requests = loads.and_of_others(f32x4::from_i32x4(counts), |ahead| ahead.requests);
         let own_us = self.work_us * own;
         let cost_us = match self.form {
+            // So it is on all four in a fleet with room to spare.
+            Form::ProcessorSharing if !requests.simd_gt(spare).any() => own_us,
             Form::ProcessorSharing => {
-                let mut met_us = self.met_us(loads, heavy_yields);
-                if let Some(more) = ahead(|ahead| ahead.interference_us) {
-                    met_us += more;
-                }
+                let own_met_us = self.met_us(counts, below, heavy_yields);
+                let met_us = loads.and_of_others(own_met_us, |ahead| ahead.interference_us);
                 // Nothing while a slot is free, and 0 / 0 must not be asked.
                 let crowd = (requests - spare) / requests.fast_max(f32x4::splat(f32::MIN_POSITIVE));
                 own_us + met_us * wait * crowd.fast_max(f32x4::ZERO)
             }
             Form::WorkerPool => {
-                let mut held_us = work_us(loads.all);
-                if let Some(more) = ahead(|ahead| ahead.work_us) {
-                    held_us += more;
-                }
+                let held_us = loads.and_of_others(work_us(loads.all), |ahead| ahead.work_us);
                 let taken = |slots: f32x4| (requests / slots).fast_min(f32x4::ONE);
                 pool_us(own_us, requests, held_us, (spare, wait), taken)
             }
         };
-        let factors = factors.map_or(slowness, |factors| slowness * factors);
+        let factors = loads.factors.map_or(slowness, |factors| slowness * factors);
         let cost_us = cost_us * factors + penalty_us;
         let infinity = f32x4::splat(f32::INFINITY);
         Scores { cost_us: cost_us.simd_lt(infinity).bitselect(cost_us, infinity), requests }
@@ -121,14 +121,15 @@ impl Question {
     /// Interference with what is in flight, lighter requests counted as many times more as heavy ones yield:
     /// [`crate::buckets::Met::yielding_us`].
     #[inline(always)]
-    fn met_us(&self, loads: &Loads, heavy_yields: f32x4) -> f32x4 {
-        let (all, below, up_to) = (count(loads.all), count(loads.below), count(loads.up_to));
+    fn met_us(&self, all: i32x4, below: impl Fn(usize) -> [u64; LANES], heavy_yields: f32x4) -> f32x4 {
+        let bucket = self.newcomer.bucket();
+        let (lighter, up_to) = (below(bucket), below(bucket + 1));
         // Words that were read one after another may contradict each other.
         let at_least_none = |number: f32x4| number.fast_max(f32x4::ZERO);
-        let alike = at_least_none(f32x4::from_i32x4(up_to - below));
-        let larger = at_least_none(f32x4::from_i32x4(all - up_to));
-        let lighter_us = work_us(loads.below);
-        let alike_us = at_least_none(single(work(loads.up_to) - work(loads.below)));
+        let alike = at_least_none(f32x4::from_i32x4(count(up_to) - count(lighter)));
+        let larger = at_least_none(f32x4::from_i32x4(all - count(up_to)));
+        let alike_us = at_least_none(single(work(up_to) - work(lighter)));
+        let lighter_us = work_us(lighter);
         let others_us = alike_us.fast_min(alike * self.whole_us) + larger * self.whole_us;
         lighter_us + others_us + heavy_yields * lighter_us
     }
@@ -204,17 +205,12 @@ mod tests {
             let newcomer = Newcomer::of(f64::from(work_us));
             let question = Question::new(form, work_us, newcomer);
             let measured = u64::from(slowness.to_bits()) | u64::from(heavy_yields.to_bits()) << 32;
-            let below = |bucket: usize| four(|lane| loads[lane].sums()[bucket]);
-            let read = Loads {
-                all: below(BUCKETS),
-                below: below(newcomer.bucket()),
-                up_to: below(newcomer.bucket() + 1),
-                measured: [measured; LANES],
-            };
             let terms = slots.map(|slots| Terms::new(form, slots, 1.1, 1.3));
             let others = more.map(|more| [Ahead { requests: more, interference_us: more * 700.0, work_us: more * 900.0 }; LANES]);
             let fixed = terms.map(|terms| Fixed::new(&terms, penalty_us));
-            let found = question.scores(fixed, &read, others.as_ref(), None);
+            let below = |bucket: usize| four(|lane| loads[lane].sums()[bucket]);
+            let read = Loads { all: below(BUCKETS), measured: [measured; LANES], others: others.as_ref(), factors: None };
+            let found = question.scores(fixed, read, below);
             for lane in 0..LANES {
                 let (load, Ahead { requests, interference_us, work_us: held_us }) =
                     (&loads[lane], others.map_or(Ahead::default(), |others| others[lane]));
@@ -231,11 +227,14 @@ mod tests {
     fn what_is_no_number_is_infinite() {
         let question = Question::new(Form::ProcessorSharing, f32::NAN, Newcomer::of(1.0));
         let usable = Fixed::new(&Terms::new(Form::ProcessorSharing, 1, 1.0, 1.0), 0.0);
-        let loads = Loads { all: [0; 4], below: [0; 4], up_to: [0; 4], measured: [u64::from(1f32.to_bits()); 4] };
-        assert!(question.scores([usable; 4], &loads, None, None).cost_us.to_array().iter().all(|us| us.is_infinite()));
+        let loads =
+            Loads { all: [0; 4], measured: [u64::from(1f32.to_bits()); 4], others: None, factors: None };
+        let found = question.scores([usable; 4], loads, |_| [0; 4]);
+        assert!(found.cost_us.to_array().iter().all(|us| us.is_infinite()));
         let question = Question::new(Form::WorkerPool, 5.0, Newcomer::of(5.0));
         let broken = Fixed::new(&Terms::new(Form::WorkerPool, 1, 1.0, 1.0), f32::NAN);
-        let found = question.scores([usable, broken, Fixed::NOBODY, usable], &loads, None, Some(f32x4::splat(2.0)));
+        let loads = Loads { factors: Some(f32x4::splat(2.0)), ..loads };
+        let found = question.scores([usable, broken, Fixed::NOBODY, usable], loads, |_| [0; 4]);
         assert_eq!(found.cost_us.to_array(), [15.0, f32::INFINITY, f32::INFINITY, 15.0]);
     }
 }

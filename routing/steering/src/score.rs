@@ -106,7 +106,13 @@ impl Terms {
 
 /// `L(x)` in a worker pool, of one instance or of several at once. `taken`: the share of so many slots that is taken.
 #[inline(always)]
-pub(crate) fn pool_us<T>(own_us: T, requests: T, in_flight_us: T, (spare, wait): (T, T), taken: impl Fn(T) -> T) -> T
+pub(crate) fn pool_us<T>(
+    own_us: T,
+    requests: T,
+    in_flight_us: T,
+    (spare, wait): (T, T),
+    taken: impl Fn(T) -> T,
+) -> T
 where
     T: Copy + From<f32> + Add<Output = T> + Mul<Output = T> + Div<Output = T>,
 {

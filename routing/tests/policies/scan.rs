@@ -90,7 +90,8 @@ fn score_us(entry: &InstanceEntry, one: &Drawn, form: Form, work_us: u64, peers:
     let of = |wanted: std::cmp::Ordering| {
         one.held_us.iter().copied().filter(move |&us| bucket_of(us).cmp(&own_bucket) == wanted)
     };
-    let (lighter, alike, heavier) = (std::cmp::Ordering::Less, std::cmp::Ordering::Equal, std::cmp::Ordering::Greater);
+    let (lighter, alike, heavier) =
+        (std::cmp::Ordering::Less, std::cmp::Ordering::Equal, std::cmp::Ordering::Greater);
     let sum_us = |wanted| of(wanted).sum::<u64>() as f32;
     let each_us = |wanted| of(wanted).count() as f32 * work_us as f32;
     let others_us = sum_us(alike).min(each_us(alike)) + each_us(heavier);
