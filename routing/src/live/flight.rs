@@ -149,36 +149,78 @@ impl Flight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    /// Words as they must be when nobody is at it.
+    fn assert_right(flight: &Flight) {
+        let mut sum = 0u64;
+        for bucket in 0..BUCKETS {
+            assert_eq!(buckets::split(flight.below(bucket)), buckets::split(sum), "below {bucket}");
+            sum = sum.wrapping_add(flight.bucket(bucket));
+        }
+        assert_eq!(buckets::split(flight.below(BUCKETS)), buckets::split(sum));
+        assert_eq!(flight.counted().in_flight(), buckets::split(sum));
+        assert_eq!(flight.counted_at_once(), flight.counted());
+    }
+
+    /// All have come so far, again and again, without a scheduler's delay.
+    struct Start(AtomicUsize);
+
+    impl Start {
+        fn wait_for(&self, arrived: usize) {
+            self.0.fetch_add(1, SeqCst);
+            while self.0.load(SeqCst) < arrived {
+                std::thread::yield_now();
+            }
+        }
+    }
 
     #[test]
-    fn sums_are_right_again_when_all_threads_rest() {
-        let flight = Flight::default();
-        let works = [100.0, 700.0, 90_000.0, 5e6];
-        for _ in 0..40 {
-            std::thread::scope(|scope| {
-                for work in works {
-                    let flight = &flight;
-                    scope.spawn(move || {
-                        let newcomer = Newcomer::of(work);
-                        for _ in 0..1_000 {
+    fn two_changes_at_the_same_moment_leave_the_sums_right() {
+        const THREADS: usize = 2;
+        let (flight, start) = (Flight::default(), Start(AtomicUsize::new(0)));
+        std::thread::scope(|scope| {
+            for work in [100.0, 90_000.0] {
+                let (flight, start) = (&flight, &start);
+                scope.spawn(move || {
+                    let newcomer = Newcomer::of(work);
+                    for round in 1..20_000 {
+                        start.wait_for((2 * round - 1) * THREADS);
+                        if round % 2 == 1 {
                             flight.add(newcomer, flight.counted());
-                            flight.add(newcomer, flight.counted());
-                            flight.remove(newcomer.work_us());
+                        } else {
                             flight.remove(newcomer.work_us());
                         }
-                        flight.add(newcomer, flight.counted());
-                    });
-                }
-            });
-            assert_eq!(flight.counted().in_flight(), (4, 5_090_800));
-            let mut sum = 0;
-            for bucket in 0..BUCKETS {
-                assert_eq!(buckets::split(flight.below(bucket)), buckets::split(sum), "below {bucket}");
-                sum += flight.bucket(bucket);
+                        start.wait_for(2 * round * THREADS);
+                        assert_right(flight);
+                    }
+                });
             }
-            assert_eq!(buckets::split(flight.below(BUCKETS)), (4, 5_090_800));
-            works.iter().for_each(|&work| flight.remove(Newcomer::of(work).work_us()));
-            assert!((0..=BUCKETS).all(|bucket| flight.below(bucket) == 0));
-        }
+        });
+    }
+
+    #[test]
+    fn many_at_once_end_at_exactly_what_is_left() {
+        let flight = Flight::default();
+        let works = [100.0, 700.0, 90_000.0, 5e6];
+        std::thread::scope(|scope| {
+            for work in works {
+                let flight = &flight;
+                scope.spawn(move || {
+                    let newcomer = Newcomer::of(work);
+                    for _ in 0..10_000 {
+                        flight.add(newcomer, flight.counted());
+                        flight.add(newcomer, flight.counted());
+                        flight.remove(newcomer.work_us());
+                        flight.remove(newcomer.work_us());
+                    }
+                    flight.add(newcomer, flight.counted());
+                });
+            }
+        });
+        assert_eq!(flight.counted().in_flight(), (4, 5_090_800));
+        assert_right(&flight);
+        works.iter().for_each(|&work| flight.remove(Newcomer::of(work).work_us()));
+        assert!((0..=BUCKETS).all(|bucket| flight.below(bucket) == 0));
     }
 }
