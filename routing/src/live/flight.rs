@@ -150,6 +150,7 @@ impl Flight {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicUsize;
+    use std::time::{Duration, Instant};
 
     /// Words as they must be when nobody is at it.
     fn assert_right(flight: &Flight) {
@@ -169,7 +170,9 @@ mod tests {
     impl Start {
         fn wait_for(&self, arrived: usize) {
             self.0.fetch_add(1, SeqCst);
+            let began = Instant::now();
             while self.0.load(SeqCst) < arrived {
+                assert!(began.elapsed() < Duration::from_secs(60), "the other thread has failed");
                 std::thread::yield_now();
             }
         }
