@@ -17,6 +17,7 @@
 //! A scan may read words of different times. Each is whole; that they contradict each other is minded where they are put
 //! together ([`foretide_steering::four`]), and the next scan reads better ones.
 
+use crate::live::speed::Speed;
 use foretide_steering::buckets::{self, BUCKETS, Newcomer, bucket_of};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 
@@ -26,15 +27,23 @@ const ROUNDS: usize = 8;
 /// Count and work in one word.
 pub(crate) type Word = AtomicU64;
 
-/// In lines of its own: sums and counters, then buckets.
+/// The first line has all that a scan reads where nobody waits: what is in flight, and how the instance is measured.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub(crate) struct Flight {
-    below: [Word; BUCKETS + 1],
+    /// The last of the sums once more.
+    all: Word,
+    pub(crate) speed: Speed,
     came: Word,
     went: Word,
+    sums: Sums,
     buckets: Buckets,
 }
+
+/// What lies below each bucket, and below no more.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Sums([Word; BUCKETS + 1]);
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -92,10 +101,16 @@ impl Flight {
         &self.buckets.0
     }
 
+    /// The word of all, as the sums have it.
+    #[inline(always)]
+    pub(crate) fn all(&self) -> u64 {
+        self.all.load(Relaxed)
+    }
+
     /// The word of what lies below a bucket, 0 to 16: at 16, of all.
     #[inline(always)]
     pub(crate) fn below(&self, bucket: usize) -> u64 {
-        self.below[bucket].load(Relaxed)
+        self.sums.0[bucket].load(Relaxed)
     }
 
     /// A request comes. `before`: the counters just now.
@@ -139,10 +154,11 @@ impl Flight {
     #[inline(always)]
     fn write_sums(&self) {
         let mut sum = 0u64;
-        for (bucket, place) in self.below[1..].iter().enumerate() {
+        for (bucket, place) in self.sums.0[1..].iter().enumerate() {
             sum = sum.wrapping_add(self.bucket(bucket));
             place.store(sum, Relaxed);
         }
+        self.all.store(sum, Relaxed);
     }
 }
 
@@ -159,7 +175,7 @@ mod tests {
             assert_eq!(buckets::split(flight.below(bucket)), buckets::split(sum), "below {bucket}");
             sum = sum.wrapping_add(flight.bucket(bucket));
         }
-        assert_eq!(buckets::split(flight.below(BUCKETS)), buckets::split(sum));
+        assert_eq!([flight.below(BUCKETS), flight.all()].map(buckets::split), [buckets::split(sum); 2]);
         assert_eq!(flight.counted().in_flight(), buckets::split(sum));
         assert_eq!(flight.counted_at_once(), flight.counted());
     }

@@ -16,6 +16,7 @@ pub mod latency;
 pub mod others;
 pub mod question;
 pub mod shown;
+mod speed;
 pub mod turns;
 
 use crate::live::clock::ServiceClock;
@@ -27,7 +28,7 @@ use foretide_predictor::time::Timestamp;
 use foretide_steering::buckets::{self, BUCKETS, Met, Newcomer};
 use foretide_steering::score::Form;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Largest speed residual believed: a factor of 4.5 either way.
@@ -38,16 +39,15 @@ const MOST_TEMPER: f32 = 2.0;
 const MOST_YIELDING: f32 = 10.0;
 
 /// Live load of one instance; outlives generations of the table. Two instances share no cache line; a scan reads the first
-/// line and one or two of `flight`.
+/// line, and where requests wait one or two more.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct LiveLoad {
-    speed: Speed,
+    flight: Flight,
     clock: ServiceClock,
     latency: PeakLatency,
     /// Requests that have ended, or were given up.
     ended: AtomicU64,
-    flight: Flight,
     turns: Turns,
     others: Others,
 }
@@ -71,36 +71,6 @@ pub struct InFlight {
     pub requests: u32,
     /// Sum of their predicted work, microseconds.
     pub work_us: u64,
-}
-
-/// Residual, and the factor made from it together with how much heavy requests yield to light ones here, which is one word
-/// because a scan reads both; all as f32 bits. Written by one writer; a reader that sees a new residual and an old factor is
-/// off by one update.
-#[derive(Debug)]
-struct Speed {
-    residual: AtomicU32,
-    measured: AtomicU64,
-}
-
-impl Default for Speed {
-    fn default() -> Self {
-        Self { residual: AtomicU32::new(0), measured: AtomicU64::new(measured(1.0, 0.0)) }
-    }
-}
-
-/// The factor below, the yielding above.
-fn measured(slowness: f32, heavy_yields: f32) -> u64 {
-    u64::from(heavy_yields.to_bits()) << 32 | u64::from(slowness.to_bits())
-}
-
-impl Speed {
-    fn slowness(&self) -> f32 {
-        f32::from_bits(self.measured.load(Relaxed) as u32)
-    }
-
-    fn heavy_yields(&self) -> f32 {
-        f32::from_bits((self.measured.load(Relaxed) >> 32) as u32)
-    }
 }
 
 impl LiveLoad {
@@ -138,7 +108,13 @@ impl LiveLoad {
         self.meets(newcomer, self.in_flight()).interference_us()
     }
 
-    /// The word of what is in flight below a bucket, 0 to 16: see [`flight`].
+    /// The word of what is in flight: see [`flight`].
+    #[inline(always)]
+    pub(crate) fn word(&self) -> u64 {
+        self.flight.all()
+    }
+
+    /// The same of what is below a bucket, 0 to 16.
     #[inline(always)]
     pub(crate) fn word_below(&self, bucket: usize) -> u64 {
         self.flight.below(bucket)
@@ -147,7 +123,7 @@ impl LiveLoad {
     /// Slowness and `heavy_yields`, see [`foretide_steering::four::Loads`].
     #[inline(always)]
     pub(crate) fn measured(&self) -> u64 {
-        self.speed.measured.load(Relaxed)
+        self.flight.speed.measured()
     }
 
     #[inline(always)]
@@ -158,16 +134,15 @@ impl LiveLoad {
 
     /// Speed residual: EWMA of ln(observed / predicted work), 0 before 50 samples, within ±1.5. Written by control.
     pub fn speed_residual(&self) -> f32 {
-        f32::from_bits(self.speed.residual.load(Relaxed))
+        self.flight.speed.residual()
     }
 
     /// Puts the speed residual, clamped to ±1.5, and its weight `temper` in the score, from 0 to 2; NaN counts as 0. For
     /// control only.
     pub fn set_speed_residual(&self, residual: f32, temper: f32) {
         let residual = if residual.is_nan() { 0.0 } else { residual.clamp(-MOST_RESIDUAL, MOST_RESIDUAL) };
-        self.speed.residual.store(residual.to_bits(), Relaxed);
         let slowness = (temper.clamp(0.0, MOST_TEMPER).max(0.0) * residual).exp();
-        self.speed.measured.store(measured(slowness, self.speed.heavy_yields()), Relaxed);
+        self.flight.speed.set_residual(residual, slowness);
     }
 
     /// Puts how much heavy requests yield to light ones here, 0 to 10; NaN counts as 0. For control only, with every step: it
@@ -175,13 +150,13 @@ impl LiveLoad {
     pub fn set_heavy_yields(&self, heavy_yields: f32) {
         self.flight.renew_sums();
         let heavy_yields = heavy_yields.clamp(0.0, MOST_YIELDING).max(0.0);
-        self.speed.measured.store(measured(self.slowness(), heavy_yields), Relaxed);
+        self.flight.speed.set_heavy_yields(heavy_yields);
     }
 
     /// `exp(γ · rho)`: how much longer than average work takes here, tempered. Made when the residual is
     /// written, because every decision reads it for every instance.
     pub fn slowness(&self) -> f32 {
-        self.speed.slowness()
+        self.flight.speed.slowness()
     }
 
     /// Requests and predicted work taken on so far, for demand.
@@ -378,11 +353,11 @@ mod tests {
         live.set_speed_residual(1.0, 0.5);
         for (told, kept) in [(0.0, 0.0), (0.5, 0.5), (f32::NAN, 0.0), (1e9, 10.0), (-1.0, 0.0)] {
             live.set_heavy_yields(told);
-            assert_eq!((live.speed.heavy_yields(), live.slowness()), (kept, 0.5f32.exp()));
+            assert_eq!((live.flight.speed.heavy_yields(), live.slowness()), (kept, 0.5f32.exp()));
         }
         live.set_heavy_yields(3.0);
         live.set_speed_residual(0.0, 0.5);
-        assert_eq!((live.speed.heavy_yields(), live.slowness()), (3.0, 1.0));
+        assert_eq!((live.flight.speed.heavy_yields(), live.slowness()), (3.0, 1.0));
     }
 
     proptest! {

@@ -35,7 +35,7 @@ use foretide_predictor::blend::TierWeights;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::peers::{Mark, Notes, PeerTable};
 use foretide_predictor::time::Timestamp;
-use foretide_steering::buckets::{BUCKETS, Newcomer};
+use foretide_steering::buckets::Newcomer;
 use foretide_steering::four::{Fixed, LANES, Loads, Question, Scores, each};
 use foretide_steering::score::{Ahead, Form, Terms};
 use std::ops::Range;
@@ -226,7 +226,7 @@ impl<'a> Plain<'a> {
         };
         let below = |bucket| each(rows, |row| row.live.word_below(bucket));
         let measured = each(rows, |row| row.live.measured());
-        let loads = Loads { all: below(BUCKETS), measured, others, factors };
+        let loads = Loads { all: each(rows, |row| row.live.word()), measured, others, factors };
         let fixed = each(rows, |row| row.fixed);
         let Scores { cost_us, requests } = self.question.scores(fixed, loads, below);
         Rank::four(lottery, each(rows, |row| row.place), cost_us, requests)
