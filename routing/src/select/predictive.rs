@@ -17,9 +17,9 @@
 //! a sample of 64 ([`crate::select::sample`]).
 //!
 //! What a generation of the table does not change is worked out when the generation is made and lies in a compact
-//! row per instance. What is left for a request is a word of live load, one of measurements, and at most eight of the
-//! sixteen buckets; peers' factors are looked up only where the consumer's notes mention the instance. Four instances are
-//! scored at once ([`foretide_steering::four`]).
+//! row per instance. What is left for a request is a word of live load and one of measurements, and where requests wait two
+//! running sums over the buckets; peers' factors are looked up only where the consumer's notes mention the instance. Four
+//! instances are scored at once ([`foretide_steering::four`]).
 //!
 //! Requests that other proxies have in flight on an instance count like one's own, as far as the pool shares its sight (see
 //! [`crate::live::others`]); without it they are not seen here.
