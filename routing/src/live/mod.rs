@@ -1,6 +1,6 @@
 //! Counters of one instance that every request touches: plain atomics, never a lock.
 //!
-//! Four things are kept. *What is in flight* ([`flight`]), as 16 log2 buckets of predicted work and their running sums, so
+//! Four things are kept. *What is in flight* (`flight`), as 16 log2 buckets of predicted work and their running sums, so
 //! that the interference `Σ min(r_i, x)` with a request of work `x` costs three loads instead of a walk over all
 //! requests. *A service clock*
 //! ([`clock`]), which tells how much service a request really got while it shared the instance, and the times of

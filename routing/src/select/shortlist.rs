@@ -13,7 +13,7 @@
 //!
 //! A rank is compared as the double that has its bits: the order is the same, because a score up to infinity makes a finite
 //! double, and processors take the minimum of two pairs of doubles at once. So a scan keeps two lists side by side
-//! ([`Halves`]) and merges them at its end.
+//! (`Halves`) and merges them at its end.
 //!
 //! Known weakness: an instance beyond the first 65,536 of a pool is never ranked.
 
