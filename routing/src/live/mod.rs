@@ -114,6 +114,12 @@ impl LiveLoad {
         self.flight.all()
     }
 
+    /// Whether fewer than so many are in flight, as far as a scan sees.
+    #[inline(always)]
+    pub(crate) fn has_below(&self, requests: u32) -> bool {
+        buckets::split(self.word()).0 < u64::from(requests)
+    }
+
     /// The same of what is below a bucket, 0 to 16.
     #[inline(always)]
     pub(crate) fn word_below(&self, bucket: usize) -> u64 {

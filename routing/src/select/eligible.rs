@@ -60,9 +60,9 @@ impl<'a> Eligible<'a> {
         self.now
     }
 
-    /// Whether the try may use all of them.
-    pub(crate) fn is_everybody(&self) -> bool {
-        self.is_first_try() && !self.with_room && self.most == u32::MAX
+    /// Whether instances may be full.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.with_room || self.most != u32::MAX
     }
 
     /// Whether the try may use anybody.
@@ -122,6 +122,12 @@ impl<'a> Eligible<'a> {
     pub(crate) fn warmth(&self, entry: &InstanceEntry) -> f64 {
         warmth(entry.warm_since, self.slow_start, self.now)
     }
+}
+
+/// Requests from which on an instance is full: with a queue as many as it has slots, and never more than the pool allows.
+pub(crate) fn most_in_flight(settings: &PoolSettings, entry: &InstanceEntry) -> u32 {
+    let most = settings.choice.max_requests.unwrap_or(u32::MAX);
+    if settings.queue.is_some() { entry.concurrency.min(most) } else { most }
 }
 
 /// Whether every instance of a pool has as many requests in flight as the pool allows.

@@ -26,7 +26,7 @@
 
 use crate::live::LiveLoad;
 use crate::live::others::{PoolSight, Seen};
-use crate::select::eligible::Eligible;
+use crate::select::eligible::{Eligible, most_in_flight};
 use crate::select::sample::Sample;
 use crate::select::shortlist::{Halves, Lottery, MOST_RANKED, Place, Rank, Shortlist};
 use crate::settings::PoolSettings;
@@ -67,6 +67,8 @@ struct Row {
     id: InstanceId,
     place: Place,
     mark: Mark,
+    /// With so many requests in flight it gets no more.
+    full_from: u32,
 }
 
 impl Scan {
@@ -85,12 +87,13 @@ impl Scan {
             let terms = Terms::new(form, entry.concurrency, own, excess);
             let fixed = Fixed::new(&terms, entry.penalty_us);
             let (live, place) = (Arc::clone(&entry.live), Place::new(index));
-            Row { fixed, live, id: entry.id, place, mark: Mark::of(entry.id) }
+            let full_from = most_in_flight(settings, entry);
+            Row { fixed, live, id: entry.id, place, mark: Mark::of(entry.id), full_from }
         };
         let mut rows: Vec<Row> = instances.iter().take(MOST_RANKED).enumerate().map(row).collect();
         let id = InstanceId(u32::MAX);
         let (live, place) = (Arc::default(), Place::new(rows.len()));
-        let nobody = Row { fixed: Fixed::NOBODY, live, id, place, mark: Mark::of(id) };
+        let nobody = Row { fixed: Fixed::NOBODY, live, id, place, mark: Mark::of(id), full_from: 0 };
         rows.resize(rows.len() + LANES, nobody);
         let newest = instances.iter().map(|entry| entry.warm_since).max().unwrap_or(Timestamp::ZERO);
         let ramped_at = newest.plus(settings.slow_start);
@@ -107,14 +110,20 @@ impl Scan {
         chance: u64,
     ) -> Shortlist {
         let others = sight.and_then(|sight| sight.seen(plain.question.newcomer(), eligible.now()));
-        if others.is_none() && eligible.is_everybody() && eligible.now() >= self.ramped_at {
-            // So it is nearly always, and then the loop is short.
-            return self.best(chance, plain);
+        if others.is_some() || !eligible.is_first_try() || eligible.now() < self.ramped_at {
+            return self.best_with_care(chance, &Careful { plain, others, eligible });
         }
-        self.best_with_care(chance, &Careful { plain, others, eligible })
+        // So it is nearly always, and then the loops are short.
+        if eligible.is_limited() { self.best_with_room(chance, plain) } else { self.best(chance, plain) }
     }
 
-    /// Kept out of the other loop, which is nearly everybody's.
+    /// Of those that are not full. Kept out of the other loop.
+    #[inline(never)]
+    fn best_with_room(&self, chance: u64, plain: &Plain<'_>) -> Shortlist {
+        self.best(chance, &Limited(plain))
+    }
+
+    /// Kept out of the other loops, which are nearly everybody's.
     #[inline(never)]
     fn best_with_care(&self, chance: u64, careful: &Careful<'_>) -> Shortlist {
         self.best(chance, careful)
@@ -162,6 +171,17 @@ impl Ranks for Plain<'_> {
     #[inline(always)]
     fn ranks(&self, lottery: Lottery, rows: [&Row; LANES]) -> [f64x2; LANES / 2] {
         self.ranks_with(lottery, rows, None, None)
+    }
+}
+
+/// Where instances may be full.
+struct Limited<'a>(&'a Plain<'a>);
+
+impl Ranks for Limited<'_> {
+    #[inline(always)]
+    fn ranks(&self, lottery: Lottery, rows: [&Row; LANES]) -> [f64x2; LANES / 2] {
+        let spared = each(rows, |row| if row.live.has_below(row.full_from) { 1.0 } else { f32::INFINITY });
+        self.0.ranks_with(lottery, rows, None, Some(f32x4::new(spared)))
     }
 }
 

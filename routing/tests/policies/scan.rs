@@ -1,5 +1,5 @@
 //! The predictive scan finds what a plain one finds that scores every instance by the formula and sorts them all: pools of up to
-//! 128 in random states, with ties, both forms, speeds, penalties, ramps, peers and instances that were tried.
+//! 128 in random states, with ties, both forms, speeds, penalties, ramps, peers, limits and instances that were tried.
 
 use crate::fixture::{self, BUILT_AT};
 use foretide_predictor::blend::TierWeights;
@@ -11,7 +11,7 @@ use foretide_routing::live::Ticket;
 use foretide_routing::select::Selector;
 use foretide_routing::select::eligible::warmth;
 use foretide_routing::select::narrow::Wish;
-use foretide_routing::settings::Policy;
+use foretide_routing::settings::{Policy, PoolSettings, QueueSettings};
 use foretide_routing::table::{InstanceEntry, RoutingTable};
 use foretide_steering::buckets::bucket_of;
 use foretide_steering::score::{Form, Terms};
@@ -62,8 +62,28 @@ fn drawn() -> impl Strategy<Value = Drawn> {
     )
 }
 
+/// What instances may have in flight.
+#[derive(Clone, Debug)]
+struct Limits {
+    most: Option<u32>,
+    /// Only as many as they have slots.
+    queue: bool,
+}
+
+impl Limits {
+    fn allow(&self, one: &Drawn) -> bool {
+        let slots = if self.queue { one.slots } else { u32::MAX };
+        (one.held_us.len() as u32) < slots.min(self.most.unwrap_or(u32::MAX))
+    }
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let most = prop::option::weighted(0.2, 1u32..7);
+    (most, prop::bool::weighted(0.2)).prop_map(|(most, queue)| Limits { most, queue })
+}
+
 /// The pool, and what holds its work.
-fn published(drawn: &[Drawn], form: Form) -> (RoutingTable, Vec<Ticket>) {
+fn published(drawn: &[Drawn], form: Form, limits: &Limits) -> (RoutingTable, Vec<Ticket>) {
     let mut entries = fixture::instances(drawn.len() as u32);
     for (entry, one) in entries.iter_mut().zip(drawn) {
         entry.live.set_speed_residual(one.residual, 0.5);
@@ -79,6 +99,10 @@ fn published(drawn: &[Drawn], form: Form) -> (RoutingTable, Vec<Ticket>) {
     let held = held.collect();
     let mut table = fixture::table(Policy::Predictive, entries);
     let pool = &mut table.pools[0];
+    let mut settings = PoolSettings::clone(&pool.settings);
+    settings.choice.max_requests = limits.most;
+    settings.queue = limits.queue.then_some(QueueSettings { limit: 9, timeout: Duration::from_secs(1) });
+    pool.settings = Arc::new(settings);
     pool.form = form;
     pool.selector = Selector::new(&pool.settings, form, &pool.instances, TierWeights::START, None);
     (table, held)
@@ -126,9 +150,10 @@ proptest! {
         work_us in prop_oneof![1u64..1_000, 1u64..4_000_000],
         chance: u64,
         tried in prop::option::weighted(0.3, 0u32..128),
+        limits in limits(),
     ) {
         let form = if pool { Form::WorkerPool } else { Form::ProcessorSharing };
-        let (mut table, _held) = published(&drawn, form);
+        let (mut table, _held) = published(&drawn, form, &limits);
         let facts = table.routes.extract(&fixture::head(1)).expect("routed");
         let consumer = facts.query.consumer_key;
         table.peers = Arc::new(PeerTable::new(4_096));
@@ -142,7 +167,7 @@ proptest! {
         let entries = &table.pools[0].instances;
         let notes = table.peers.notes(consumer);
         let mut plain: Vec<_> = (0..entries.len())
-            .filter(|&index| !tried.contains(&entries[index].id))
+            .filter(|&index| !tried.contains(&entries[index].id) && limits.allow(&drawn[index]))
             .map(|index| {
                 let id = entries[index].id;
                 let peers = if notes.mention(Mark::of(id)) { table.peers.factor(consumer, id) } else { 1.0 };
@@ -155,8 +180,9 @@ proptest! {
         plain.truncate(CANDIDATES);
 
         let attempt = Attempt { tried: &tried, id: 1, chance, wish: Wish::default(), now: BUILT_AT };
-        let (decision, _ticket) = decide(&table, &table.pools[0], &facts, &prediction, attempt).expect("instances");
+        let decided = decide(&table, &table.pools[0], &facts, &prediction, attempt);
         if let Some(best) = plain.first() {
+            let (decision, _ticket) = decided.expect("an instance with room");
             prop_assert_eq!(decision.index, best.3);
             let found: Vec<_> = decision.candidates.iter().flatten().map(|one| (one.instance, one.score_us)).collect();
             let expected: Vec<_> = plain.iter().map(|one| (entries[one.3].id, one.0)).collect();
