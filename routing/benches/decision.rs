@@ -4,12 +4,14 @@
 //!
 //! Real trees (50 of depth 6), a table that knows the consumers, peers of which some fare badly on some instances, and
 //! requests that differ from each other. *Idle*: nothing in flight, and as all instances are alike, ties everywhere.
-//! *Busy*: more requests in flight than slots on every instance, so that the whole formula is evaluated.
+//! *Busy*: more requests in flight than slots on every instance, so that the whole formula is evaluated. *Limited*: as idle, in
+//! a pool with a queue, where only instances with a free slot may be chosen.
 
 #[path = "../tests/fixture/mod.rs"]
 mod fixture;
 
 use fixture::BUILT_AT;
+use foretide_predictor::blend::TierWeights;
 use foretide_predictor::cost::estimator::CostPrediction;
 use foretide_predictor::hash::mix;
 use foretide_predictor::peers::PeerTable;
@@ -18,9 +20,10 @@ use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::extract::head::PlainHead;
 use foretide_routing::live::{Attained, Ticket};
+use foretide_routing::select::Selector;
 use foretide_routing::select::narrow::Wish;
-use foretide_routing::settings::Policy;
-use foretide_routing::table::RoutingTable;
+use foretide_routing::settings::{Policy, PoolSettings, QueueSettings};
+use foretide_routing::table::{PoolTable, RoutingTable};
 use std::hint::black_box;
 use std::process::Command;
 use std::sync::Arc;
@@ -36,7 +39,7 @@ const ROUNDS: u64 = 4_001;
 /// Calls a round.
 const CALLS: u64 = 32;
 const SIZES: [u32; 4] = [20, 100, 200, 500];
-const LOADS: [Load; 2] = [Load::Idle, Load::Busy];
+const LOADS: [Load; 3] = [Load::Idle, Load::Busy, Load::Limited];
 /// Calls of a stage whose instructions are counted.
 const COUNTED: u64 = 4_096;
 /// A consumer of so many fares badly, on one instance of so many.
@@ -46,10 +49,11 @@ const UNLUCKY: (u64, u32) = (5, 7);
 /// new compiler, or the same in another folder, moves counts by a few per cent, an accident (a division or a hash for every
 /// instance, a copy of the prediction) by more. Above 128 instances a decision may not take more than with 100; with 500
 /// it takes more than with 200 mostly because more instances share a bit of the peers' notes.
-const GATES: [Gate; 6] = [
+const GATES: [Gate; 7] = [
     Gate { stage: Stage::Extract, load: Load::Idle, size: 20, most: 2_400 },
     Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 3_500 },
     Gate { stage: Stage::Decide, load: Load::Idle, size: 20, most: 1_680 },
+    Gate { stage: Stage::Decide, load: Load::Limited, size: 20, most: 1_845 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 20, most: 2_205 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 100, most: 7_980 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 200, most: 7_010 },
@@ -59,6 +63,7 @@ const GATES: [Gate; 6] = [
 enum Load {
     Idle,
     Busy,
+    Limited,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,6 +91,9 @@ impl Setting {
     fn new(size: u32, load: Load, rows: u64) -> Self {
         let mut table = fixture::table(Policy::Predictive, fixture::instances(size));
         fixture::teach(&mut table, rows);
+        if load == Load::Limited {
+            limit(&mut table.pools[0]);
+        }
         let heads: Vec<PlainHead> = (0..HEADS).map(fixture::head).collect();
         table.peers = Arc::new(peers(&table, &heads));
         let entries = &table.pools[0].instances;
@@ -122,6 +130,14 @@ impl Setting {
             Attempt { tried: &[], id: number, chance: mix(number), wish: Wish::default(), now: at(number) };
         decide(&self.table, &self.table.pools[0], black_box(facts), black_box(prediction), attempt)
     }
+}
+
+/// Gives a pool a queue.
+fn limit(pool: &mut PoolTable) {
+    let mut settings = PoolSettings::clone(&pool.settings);
+    settings.queue = Some(QueueSettings { limit: 100, timeout: Duration::from_secs(1) });
+    pool.selector = Selector::new(&settings, pool.form, &pool.instances, TierWeights::START, None);
+    pool.settings = Arc::new(settings);
 }
 
 /// All consumers are known everywhere, a little noisy as in life, and a few of them fare badly on a few instances.
@@ -186,7 +202,7 @@ fn round(setting: &Setting, round: u64) -> [f64; 4] {
 fn time() {
     println!("ns a request: median (lower decile) of {ROUNDS} rounds");
     println!(
-        "{:>10} {:>5} {:>13} {:>13} {:>13} {:>13}",
+        "{:>10} {:>7} {:>13} {:>13} {:>13} {:>13}",
         "instances", "load", "extract", "predict", "decide", "finish"
     );
     for (size, load) in SIZES.into_iter().flat_map(|size| LOADS.map(|load| (size, load))) {
@@ -198,7 +214,7 @@ fn time() {
             format!("{:.0} ({:.0})", spans[spans.len() / 2], spans[spans.len() / 10])
         });
         let [extract, predict, decide, finish] = columns;
-        println!("{size:>10} {load:>5?} {extract:>13} {predict:>13} {decide:>13} {finish:>13}");
+        println!("{size:>10} {load:>7?} {extract:>13} {predict:>13} {decide:>13} {finish:>13}");
     }
 }
 
@@ -265,7 +281,8 @@ fn main() -> Result<(), String> {
     match arguments[..] {
         ["--run", size, load, ..] => {
             let size = size.parse().map_err(|error| format!("{size}: {error}"))?;
-            run(size, if load == "Busy" { Load::Busy } else { Load::Idle });
+            let load = LOADS.into_iter().find(|one| format!("{one:?}") == load).ok_or("no such load")?;
+            run(size, load);
         }
         ["--callgrind", ..] => count()?,
         ["--gate", ..] => gate()?,
