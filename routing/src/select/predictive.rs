@@ -110,7 +110,9 @@ impl Scan {
         chance: u64,
     ) -> Shortlist {
         let others = sight.and_then(|sight| sight.seen(plain.question.newcomer(), eligible.now()));
-        if others.is_some() || !eligible.is_first_try() || eligible.now() < self.ramped_at {
+        let all_alike = eligible.is_first_try() && eligible.now() >= self.ramped_at;
+        if others.is_some() || !all_alike {
+            let eligible = (!all_alike || eligible.is_limited()).then_some(eligible);
             return self.best_with_care(chance, &Careful { plain, others, eligible });
         }
         // So it is nearly always, and then the loops are short.
@@ -189,15 +191,16 @@ impl Ranks for Limited<'_> {
 struct Careful<'a> {
     plain: &'a Plain<'a>,
     others: Option<Seen>,
-    eligible: &'a Eligible<'a>,
+    /// `None`: everybody, fully.
+    eligible: Option<&'a Eligible<'a>>,
 }
 
 impl Ranks for Careful<'_> {
     #[inline(always)]
     fn ranks(&self, lottery: Lottery, rows: [&Row; LANES]) -> [f64x2; LANES / 2] {
         let others = self.others.as_ref().map(|seen| each(rows, |row| seen.ahead(&row.live)));
-        let spared = f32x4::new(each(rows, |row| spared(self.eligible, row.place.index())));
-        self.plain.ranks_with(lottery, rows, others.as_ref(), Some(spared))
+        let spared = |eligible| f32x4::new(each(rows, |row| spared(eligible, row.place.index())));
+        self.plain.ranks_with(lottery, rows, others.as_ref(), self.eligible.map(spared))
     }
 }
 
