@@ -21,6 +21,7 @@
 use crate::live::LiveLoad;
 use foretide_predictor::time::Timestamp;
 use foretide_steering::buckets::{BUCKETS, Newcomer};
+use foretide_steering::four::{self, Ageing, LANES, each};
 use foretide_steering::score::Ahead;
 use foretide_steering::sight::{self, Part, Report, Sums};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -53,8 +54,12 @@ impl Default for SharedSums {
 
 impl SharedSums {
     #[inline(always)]
+    fn word(&self, bucket: usize) -> u64 {
+        self.0[bucket.min(BUCKETS)].load(Relaxed)
+    }
+
     fn below(&self, bucket: usize) -> Part {
-        let word = self.0[bucket.min(BUCKETS)].load(Relaxed);
+        let word = self.word(bucket);
         Part { requests: f32::from_bits((word >> 32) as u32), work_us: f32::from_bits(word as u32) }
     }
 
@@ -103,13 +108,7 @@ pub struct PoolSight {
 
 /// A pool's sight, prepared once for a scan.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
-    newcomer: Newcomer,
-    mean: Ahead,
-    now_us: u64,
-    memory_us: f32,
-    lifetime_us: f32,
-}
+pub(crate) struct Seen(Ageing);
 
 impl PoolSight {
     /// Nothing heard yet. `lifetime`: an entry older than this says nothing that the mean does not.
@@ -207,19 +206,19 @@ impl PoolSight {
         if heard_at_us == 0 || now.as_us().saturating_sub(heard_at_us) > SILENCE * lifetime_us {
             return None;
         }
-        Some(Seen {
+        Some(Seen(Ageing {
             newcomer,
             mean: self.mean.ahead(newcomer),
             now_us: now.as_us(),
             memory_us: f32::from_bits(self.memory_us.load(Relaxed)),
             lifetime_us: lifetime_us as f32,
-        })
+        }))
     }
 
     /// Requests that the others have on an instance, as far as is known now; `None`: the pool is silent.
     pub fn requests(&self, live: &LiveLoad, now: Timestamp) -> Option<f32> {
         let seen = self.seen(Newcomer::of(1.0), now)?;
-        Some(seen.ahead(live).requests)
+        Some(seen.ahead([live; LANES]).requests.to_array()[0])
     }
 
     /// Speed residual that an instance said within the life of an entry, as it is: not centred over the pool.
@@ -231,17 +230,14 @@ impl PoolSight {
 }
 
 impl Seen {
-    /// What the others have there.
+    /// What the others have on four instances.
     #[inline(always)]
-    pub(crate) fn ahead(&self, live: &LiveLoad) -> Ahead {
-        let others = live.others();
-        let heard_at_us = others.heard_at_us.load(Relaxed);
-        let age_us = self.now_us.saturating_sub(heard_at_us) as f32;
-        let keep = sight::keep(age_us, self.memory_us, self.lifetime_us);
-        if keep <= 0.0 {
-            return self.mean;
-        }
-        self.mean.towards(others.sums.ahead(self.newcomer), keep)
+    pub(crate) fn ahead(&self, lives: [&LiveLoad; LANES]) -> four::Others {
+        let others = each(lives, LiveLoad::others);
+        let bucket = self.0.newcomer.bucket();
+        let heard_at_us = each(others, |others| others.heard_at_us.load(Relaxed));
+        let below = |bucket| each(others, |others| others.sums.word(bucket));
+        self.0.of(heard_at_us, below(bucket), below(BUCKETS))
     }
 }
 
@@ -278,6 +274,7 @@ mod tests {
     use foretide_steering::sight::Fleet;
     use proptest::prelude::*;
     use std::sync::Arc;
+    use wide::f32x4;
 
     const LIFETIME: Duration = sight::LIFETIME;
 
@@ -363,20 +360,21 @@ mod tests {
         ) {
             let sight = PoolSight::new(LIFETIME);
             sight.set_mean_service(service_us);
-            let mut fleet = Fleet::new(3, sight.memory());
-            let lives: [LiveLoad; 3] = Default::default();
+            let mut fleet = Fleet::new(LANES, sight.memory());
+            let lives: [LiveLoad; LANES] = Default::default();
             for (instance, counts, us) in &reports {
                 let said = Report { counts: counts.map(u16::from), residual: None };
-                sight.hear(&lives[*instance], &said, 3, at(*us));
+                sight.hear(&lives[*instance], &said, LANES, at(*us));
                 fleet.hear(*instance, &said, &Load::default(), at(*us));
             }
             let now = at(reports.iter().map(|(_, _, us)| *us).max().unwrap() + 5_000);
             let newcomer = Newcomer::of(work_us);
             let (seen, average) = (sight.seen(newcomer, now).unwrap(), fleet.average(newcomer, now));
-            for (index, live) in lives.iter().enumerate() {
-                // Of an instance that was never heard of both know the mean.
-                let (shared, plain) = (seen.ahead(live), fleet.ahead(index, newcomer, &average));
-                let near = |a: f32, b: f32| (a - b).abs() <= 1e-3 * (1.0 + b.abs());
+            let shared = seen.ahead(lives.each_ref());
+            for index in 0..LANES {
+                // Of an instance that was never heard of, as the last one, both know the mean.
+                let plain = fleet.ahead(index, newcomer, &average);
+                let near = |four: f32x4, b: f32| (four.to_array()[index] - b).abs() <= 1e-3 * (1.0 + b.abs());
                 prop_assert!(near(shared.requests, plain.requests), "{shared:?} {plain:?}");
                 prop_assert!(near(shared.interference_us, plain.interference_us), "{shared:?} {plain:?}");
                 prop_assert!(near(shared.work_us, plain.work_us), "{shared:?} {plain:?}");

@@ -36,8 +36,8 @@ use foretide_predictor::id::InstanceId;
 use foretide_predictor::peers::{Mark, Notes, PeerTable};
 use foretide_predictor::time::Timestamp;
 use foretide_steering::buckets::Newcomer;
-use foretide_steering::four::{Fixed, LANES, Loads, Question, Scores, each};
-use foretide_steering::score::{Ahead, Form, Terms};
+use foretide_steering::four::{Fixed, LANES, Loads, Others, Question, Scores, each};
+use foretide_steering::score::{Form, Terms};
 use std::ops::Range;
 use std::sync::Arc;
 use wide::{f32x4, f64x2};
@@ -198,9 +198,9 @@ struct Careful<'a> {
 impl Ranks for Careful<'_> {
     #[inline(always)]
     fn ranks(&self, lottery: Lottery, rows: [&Row; LANES]) -> [f64x2; LANES / 2] {
-        let others = self.others.as_ref().map(|seen| each(rows, |row| seen.ahead(&row.live)));
+        let others = self.others.as_ref().map(|seen| seen.ahead(each(rows, |row| &*row.live)));
         let spared = |eligible| f32x4::new(each(rows, |row| spared(eligible, row.place.index())));
-        self.plain.ranks_with(lottery, rows, others.as_ref(), self.eligible.map(spared))
+        self.plain.ranks_with(lottery, rows, others, self.eligible.map(spared))
     }
 }
 
@@ -240,7 +240,7 @@ impl<'a> Plain<'a> {
         &self,
         lottery: Lottery,
         rows: [&Row; LANES],
-        others: Option<&[Ahead; LANES]>,
+        others: Option<Others>,
         spared: Option<f32x4>,
     ) -> [f64x2; LANES / 2] {
         let factors = match (self.factors(rows), spared) {

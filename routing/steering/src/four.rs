@@ -14,6 +14,8 @@ pub const LANES: usize = 4;
 /// Bits of a double from 2^52 on, where its last bit counts as one: a whole number below that, put there, is that much more.
 const WHOLE: u64 = 0x4330_0000_0000_0000;
 const WHOLE_ZERO: f64 = (1u64 << 52) as f64;
+/// Nothing is older: 71 years.
+const OLDEST_US: u64 = 1 << 51;
 
 /// What a generation of the routing table fixes of an instance's score, in one register.
 #[derive(Clone, Copy, Debug)]
@@ -32,22 +34,74 @@ impl Fixed {
 
 /// What is known of four instances when a scan looks at them.
 #[derive(Clone, Copy, Debug)]
-pub struct Loads<'a> {
+pub struct Loads {
     /// The words of all requests in flight, see [`crate::buckets`].
     pub all: [u64; LANES],
     /// How much longer than average work takes there, with `heavy_yields` in the upper half: bits of single-precision numbers.
     pub measured: [u64; LANES],
     /// What others have in flight there, if that is known.
-    pub others: Option<&'a [Ahead; LANES]>,
+    pub others: Option<Others>,
     /// By how much each is dearer, or cheaper, to this request than measured; none: 1.
     pub factors: Option<f32x4>,
 }
 
-impl Loads<'_> {
-    /// A part of what others have; 0 if that is not known.
+impl Loads {
+    /// With what others have; as it is if that is not known.
     #[inline(always)]
-    fn and_of_others(&self, own: f32x4, of: impl Fn(&Ahead) -> f32) -> f32x4 {
-        self.others.map_or(own, |others| own + f32x4::new(each(*others, |one| of(&one))))
+    fn and_of_others(&self, own: f32x4, of: impl Fn(&Others) -> f32x4) -> f32x4 {
+        self.others.as_ref().map_or(own, |others| own + of(others))
+    }
+}
+
+/// What others have in flight on four instances: four of [`Ahead`].
+#[derive(Clone, Copy, Debug)]
+pub struct Others {
+    /// Requests.
+    pub requests: f32x4,
+    /// Interference with the newcomer, microseconds.
+    pub interference_us: f32x4,
+    /// Their work, microseconds.
+    pub work_us: f32x4,
+}
+
+/// What is known of others by age, prepared once for a scan on behalf of a newcomer: see [`crate::sight`].
+#[derive(Clone, Copy, Debug)]
+pub struct Ageing {
+    /// The newcomer.
+    pub newcomer: Newcomer,
+    /// The fleet's mean.
+    pub mean: Ahead,
+    /// Now, microseconds.
+    pub now_us: u64,
+    /// Time constant of the ageing, microseconds.
+    pub memory_us: f32,
+    /// Age from which on an entry says nothing, microseconds.
+    pub lifetime_us: f32,
+}
+
+impl Ageing {
+    /// What others have on four instances: when that was heard, and what it was below the newcomer's bucket and in all, as words
+    /// of two single-precision numbers, work below and requests above.
+    #[inline(always)]
+    pub fn of(&self, heard_at_us: [u64; LANES], below: [u64; LANES], all: [u64; LANES]) -> Others {
+        let age_us = |heard_at_us: u64| self.now_us.saturating_sub(heard_at_us).min(OLDEST_US);
+        let age_us = single(whole(u64x4::new(each(heard_at_us, age_us))));
+        let one = f32x4::ONE;
+        let age = age_us / f32x4::splat(self.memory_us);
+        let keep = one / (one + age + f32x4::splat(0.5) * age * age);
+        let keep = age_us.simd_gt(f32x4::splat(self.lifetime_us)).bitselect(f32x4::ZERO, keep);
+        let ((lighter_us, lighter), (work_us, requests)) = (halves(below), halves(all));
+        let larger = (requests - lighter).fast_max(f32x4::ZERO);
+        let size_us = f32x4::splat(self.newcomer.work_us() as i64 as f32);
+        let mixed = |mean: f32, known: f32x4| {
+            let mean = f32x4::splat(mean);
+            mean + keep * (known - mean)
+        };
+        Others {
+            requests: mixed(self.mean.requests, requests),
+            interference_us: mixed(self.mean.interference_us, lighter_us + larger * size_us),
+            work_us: mixed(self.mean.work_us, work_us),
+        }
     }
 }
 
@@ -88,26 +142,26 @@ impl Question {
     pub fn scores(
         &self,
         fixed: [Fixed; LANES],
-        loads: Loads<'_>,
+        loads: Loads,
         below: impl Fn(usize) -> [u64; LANES],
     ) -> Scores {
         let [own, spare, wait, penalty_us] = f32x4::transpose(each(fixed, |fixed| fixed.0));
         let (slowness, heavy_yields) = halves(loads.measured);
         let counts = count(loads.all);
-        let requests = loads.and_of_others(f32x4::from_i32x4(counts), |ahead| ahead.requests);
+        let requests = loads.and_of_others(f32x4::from_i32x4(counts), |others| others.requests);
         let own_us = self.work_us * own;
         let cost_us = match self.form {
             // So it is on all four in a fleet with room to spare.
             Form::ProcessorSharing if !requests.simd_gt(spare).any() => own_us,
             Form::ProcessorSharing => {
                 let own_met_us = self.met_us(counts, below, heavy_yields);
-                let met_us = loads.and_of_others(own_met_us, |ahead| ahead.interference_us);
+                let met_us = loads.and_of_others(own_met_us, |others| others.interference_us);
                 // Nothing while a slot is free, and 0 / 0 must not be asked.
                 let crowd = (requests - spare) / requests.fast_max(f32x4::splat(f32::MIN_POSITIVE));
                 own_us + met_us * wait * crowd.fast_max(f32x4::ZERO)
             }
             Form::WorkerPool => {
-                let held_us = loads.and_of_others(work_us(loads.all), |ahead| ahead.work_us);
+                let held_us = loads.and_of_others(work_us(loads.all), |others| others.work_us);
                 let taken = |slots: f32x4| (requests / slots).fast_min(f32x4::ONE);
                 pool_us(own_us, requests, held_us, (spare, wait), taken)
             }
@@ -151,8 +205,13 @@ fn count(words: [u64; LANES]) -> i32x4 {
 /// Their work, microseconds: exact, because whole numbers below 2^52 have doubles of their own.
 #[inline(always)]
 fn work(words: [u64; LANES]) -> f64x4 {
-    let work = u64x4::new(words) & u64x4::splat((1 << WORK_BITS) - 1);
-    cast::<u64x4, f64x4>(work | u64x4::splat(WHOLE)) - f64x4::splat(WHOLE_ZERO)
+    whole(u64x4::new(words) & u64x4::splat((1 << WORK_BITS) - 1))
+}
+
+/// Whole numbers below 2^52 as doubles.
+#[inline(always)]
+fn whole(numbers: u64x4) -> f64x4 {
+    cast::<u64x4, f64x4>(numbers | u64x4::splat(WHOLE)) - f64x4::splat(WHOLE_ZERO)
 }
 
 /// The same, rounded.
@@ -179,6 +238,7 @@ fn halves([a, b, c, d]: [u64; LANES]) -> (f32x4, f32x4) {
 mod tests {
     use super::*;
     use crate::buckets::{BUCKETS, Load};
+    use crate::sight::{self, Part};
     use proptest::prelude::*;
 
     fn four(one: impl Fn(usize) -> u64) -> [u64; LANES] {
@@ -206,19 +266,54 @@ mod tests {
             let question = Question::new(form, work_us, newcomer);
             let measured = u64::from(slowness.to_bits()) | u64::from(heavy_yields.to_bits()) << 32;
             let terms = slots.map(|slots| Terms::new(form, slots, 1.1, 1.3));
-            let others = more.map(|more| [Ahead { requests: more, interference_us: more * 700.0, work_us: more * 900.0 }; LANES]);
+            let of_others = |more: f32| Others {
+                requests: f32x4::splat(more),
+                interference_us: f32x4::splat(more * 700.0),
+                work_us: f32x4::splat(more * 900.0),
+            };
             let fixed = terms.map(|terms| Fixed::new(&terms, penalty_us));
             let below = |bucket: usize| four(|lane| loads[lane].sums()[bucket]);
-            let read = Loads { all: below(BUCKETS), measured: [measured; LANES], others: others.as_ref(), factors: None };
+            let read = Loads { all: below(BUCKETS), measured: [measured; LANES], others: more.map(of_others), factors: None };
             let found = question.scores(fixed, read, below);
+            let more = more.unwrap_or(0.0);
             for lane in 0..LANES {
-                let (load, Ahead { requests, interference_us, work_us: held_us }) =
-                    (&loads[lane], others.map_or(Ahead::default(), |others| others[lane]));
-                let requests = load.requests() as f32 + requests;
-                let met_us = load.meets(newcomer).yielding_us(heavy_yields) + interference_us;
+                let (load, held_us) = (&loads[lane], more * 900.0);
+                let requests = load.requests() as f32 + more;
+                let met_us = load.meets(newcomer).yielding_us(heavy_yields) + more * 700.0;
                 let cost_us = terms[lane].cost_us(work_us, requests, || load.work_us() as f32 + held_us, || met_us);
                 prop_assert_eq!(found.cost_us.to_array()[lane], cost_us * slowness + penalty_us.max(0.0));
                 prop_assert_eq!(found.requests.to_array()[lane], requests);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn others_age_as_they_do_one_by_one(
+            heard in prop::array::uniform4((0u64..3_000_000, 0f32..50.0, 0f32..50.0, 0f32..1e6, 0f32..1e6)),
+            (mean_requests, mean_us) in (0f32..9.0, 0f32..1e6),
+            work_us in 1f64..1e7,
+            now_us in prop_oneof![Just(3_000_000u64), 0u64..4_000_000, any::<u64>()],
+            memory_us in 1_000f32..1e6,
+            lifetime_us in 1f32..2e6,
+        ) {
+            let newcomer = Newcomer::of(work_us);
+            let mean = Ahead { requests: mean_requests, interference_us: 0.5 * mean_us, work_us: mean_us };
+            let ageing = Ageing { newcomer, mean, now_us, memory_us, lifetime_us };
+            let word = |requests: f32, work_us: f32| u64::from(requests.to_bits()) << 32 | u64::from(work_us.to_bits());
+            let found = ageing.of(
+                heard.map(|one| one.0),
+                heard.map(|one| word(one.1, one.3)),
+                heard.map(|one| word(one.2, one.4)),
+            );
+            for (lane, (heard_at_us, lighter, requests, lighter_us, work_us)) in heard.into_iter().enumerate() {
+                let part = |requests, work_us| Part { requests, work_us };
+                let known = Ahead::between(newcomer, part(lighter, lighter_us), part(requests, work_us));
+                let age_us = now_us.saturating_sub(heard_at_us) as f32;
+                let one = mean.towards(known, sight::keep(age_us, memory_us, lifetime_us));
+                let of = |four: f32x4| four.to_array()[lane];
+                let four = [of(found.requests), of(found.interference_us), of(found.work_us)];
+                prop_assert_eq!(four, [one.requests, one.interference_us, one.work_us]);
             }
         }
     }
