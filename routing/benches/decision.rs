@@ -5,7 +5,8 @@
 //! Real trees (50 of depth 6), a table that knows the consumers, peers of which some fare badly on some instances, and
 //! requests that differ from each other. *Idle*: nothing in flight, and as all instances are alike, ties everywhere.
 //! *Busy*: more requests in flight than slots on every instance, so that the whole formula is evaluated. *Limited*: as idle, in
-//! a pool with a queue, where only instances with a free slot may be chosen.
+//! a pool with a queue, where only instances with a free slot may be chosen. *Seeing*: in a pool that knows what other proxies
+//! have in flight, and all instances have more of it than slots.
 
 #[path = "../tests/fixture/mod.rs"]
 mod fixture;
@@ -19,11 +20,14 @@ use foretide_predictor::time::Timestamp;
 use foretide_routing::decide::{Attempt, Decision, decide, predict};
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::extract::head::PlainHead;
+use foretide_routing::live::others::PoolSight;
 use foretide_routing::live::{Attained, Ticket};
 use foretide_routing::select::Selector;
 use foretide_routing::select::narrow::Wish;
 use foretide_routing::settings::{Policy, PoolSettings, QueueSettings};
-use foretide_routing::table::{PoolTable, RoutingTable};
+use foretide_routing::table::{InstanceEntry, PoolTable, RoutingTable};
+use foretide_steering::buckets::BUCKETS;
+use foretide_steering::sight::Report;
 use std::hint::black_box;
 use std::process::Command;
 use std::sync::Arc;
@@ -39,7 +43,7 @@ const ROUNDS: u64 = 4_001;
 /// Calls a round.
 const CALLS: u64 = 32;
 const SIZES: [u32; 4] = [20, 100, 200, 500];
-const LOADS: [Load; 3] = [Load::Idle, Load::Busy, Load::Limited];
+const LOADS: [Load; 4] = [Load::Idle, Load::Busy, Load::Limited, Load::Seeing];
 /// Calls of a stage whose instructions are counted.
 const COUNTED: u64 = 4_096;
 /// A consumer of so many fares badly, on one instance of so many.
@@ -49,11 +53,12 @@ const UNLUCKY: (u64, u32) = (5, 7);
 /// new compiler, or the same in another folder, moves counts by a few per cent, an accident (a division or a hash for every
 /// instance, a copy of the prediction) by more. Above 128 instances a decision may not take more than with 100; with 500
 /// it takes more than with 200 mostly because more instances share a bit of the peers' notes.
-const GATES: [Gate; 7] = [
+const GATES: [Gate; 8] = [
     Gate { stage: Stage::Extract, load: Load::Idle, size: 20, most: 2_400 },
     Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 3_500 },
     Gate { stage: Stage::Decide, load: Load::Idle, size: 20, most: 1_680 },
     Gate { stage: Stage::Decide, load: Load::Limited, size: 20, most: 1_845 },
+    Gate { stage: Stage::Decide, load: Load::Seeing, size: 20, most: 3_145 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 20, most: 2_205 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 100, most: 7_980 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 200, most: 7_010 },
@@ -64,6 +69,7 @@ enum Load {
     Idle,
     Busy,
     Limited,
+    Seeing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,8 +97,10 @@ impl Setting {
     fn new(size: u32, load: Load, rows: u64) -> Self {
         let mut table = fixture::table(Policy::Predictive, fixture::instances(size));
         fixture::teach(&mut table, rows);
-        if load == Load::Limited {
-            limit(&mut table.pools[0]);
+        match load {
+            Load::Limited => limit(&mut table.pools[0]),
+            Load::Seeing => table.pools[0].sight = Some(Arc::new(sight(&table.pools[0].instances))),
+            Load::Idle | Load::Busy => (),
         }
         let heads: Vec<PlainHead> = (0..HEADS).map(fixture::head).collect();
         table.peers = Arc::new(peers(&table, &heads));
@@ -138,6 +146,14 @@ fn limit(pool: &mut PoolTable) {
     settings.queue = Some(QueueSettings { limit: 100, timeout: Duration::from_secs(1) });
     pool.selector = Selector::new(&settings, pool.form, &pool.instances, TierWeights::START, None);
     pool.settings = Arc::new(settings);
+}
+
+/// Everybody has said the same.
+fn sight(instances: &[InstanceEntry]) -> PoolSight {
+    let sight = PoolSight::new(Duration::from_secs(1));
+    let report = Report { counts: [1; BUCKETS], residual: Some(0.1) };
+    instances.iter().for_each(|entry| sight.hear(&entry.live, &report, instances.len(), BUILT_AT));
+    sight
 }
 
 /// All consumers are known everywhere, a little noisy as in life, and a few of them fare badly on a few instances.
