@@ -36,8 +36,8 @@ fn slow_request(foretide: &Foretide) -> thread::JoinHandle<Result<Answer, String
     thread::spawn(move || ask(http::Method::GET, proxy, "/hash?n=500000", ""))
 }
 
-/// Slow requests of which at least so many were seen in flight. How long one takes depends on the machine's way
-/// with SHA-256 (a factor of ten), so a burst that was over before anybody looked is followed by one twice as large.
+/// Slow requests of which at least so many were seen in flight. How long one takes depends on the machine, so a burst that was
+/// over before anybody looked is followed by one twice as large.
 fn slow_requests_in_flight(foretide: &Foretide, at_least: u8) -> InFlight {
     let mut burst = usize::from(at_least);
     eventually("the slow requests are in flight", || {

@@ -336,6 +336,7 @@ impl Pool {
         for instance in self.instances.values() {
             instance.live.set_speed_residual(instance.speed.rho() as f32, temper);
             instance.live.set_heavy_yields(heavy_yields);
+            instance.live.settle();
         }
         if learning.shadow {
             let setup = self.shadowed(temper, heavy_yields);

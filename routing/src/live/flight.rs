@@ -24,18 +24,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 /// So often in a row others would have to change the same instance within some nanoseconds.
 const ROUNDS: usize = 8;
 
-/// Count and work in one word.
-pub(crate) type Word = AtomicU64;
-
 /// The first line has all that a scan reads where nobody waits: what is in flight, and how the instance is measured.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub(crate) struct Flight {
     /// The last of the sums once more.
-    all: Word,
+    all: AtomicU64,
     pub(crate) speed: Speed,
-    came: Word,
-    went: Word,
+    came: AtomicU64,
+    went: AtomicU64,
     sums: Sums,
     buckets: Buckets,
 }
@@ -43,11 +40,11 @@ pub(crate) struct Flight {
 /// What lies below each bucket, and below no more.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Sums([Word; BUCKETS + 1]);
+struct Sums([AtomicU64; BUCKETS + 1]);
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Buckets([Word; BUCKETS]);
+struct Buckets([AtomicU64; BUCKETS]);
 
 /// The counters at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,11 +91,6 @@ impl Flight {
     #[inline(always)]
     pub(crate) fn bucket(&self, bucket: usize) -> u64 {
         self.buckets.0[bucket].load(Relaxed)
-    }
-
-    /// The words of all buckets.
-    pub(crate) fn buckets(&self) -> &[Word; BUCKETS] {
-        &self.buckets.0
     }
 
     /// The word of all, as the sums have it.
@@ -159,87 +151,5 @@ impl Flight {
             place.store(sum, Relaxed);
         }
         self.all.store(sum, Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::AtomicUsize;
-    use std::time::{Duration, Instant};
-
-    /// Words as they must be when nobody is at it.
-    fn assert_right(flight: &Flight) {
-        let mut sum = 0u64;
-        for bucket in 0..BUCKETS {
-            assert_eq!(buckets::split(flight.below(bucket)), buckets::split(sum), "below {bucket}");
-            sum = sum.wrapping_add(flight.bucket(bucket));
-        }
-        assert_eq!([flight.below(BUCKETS), flight.all()].map(buckets::split), [buckets::split(sum); 2]);
-        assert_eq!(flight.counted().in_flight(), buckets::split(sum));
-        assert_eq!(flight.counted_at_once(), flight.counted());
-    }
-
-    /// All have come so far, again and again, without a scheduler's delay.
-    struct Start(AtomicUsize);
-
-    impl Start {
-        fn wait_for(&self, arrived: usize) {
-            self.0.fetch_add(1, SeqCst);
-            let began = Instant::now();
-            while self.0.load(SeqCst) < arrived {
-                assert!(began.elapsed() < Duration::from_secs(60), "the other thread has failed");
-                std::thread::yield_now();
-            }
-        }
-    }
-
-    #[test]
-    fn two_changes_at_the_same_moment_leave_the_sums_right() {
-        const THREADS: usize = 2;
-        let (flight, start) = (Flight::default(), Start(AtomicUsize::new(0)));
-        std::thread::scope(|scope| {
-            for work in [100.0, 90_000.0] {
-                let (flight, start) = (&flight, &start);
-                scope.spawn(move || {
-                    let newcomer = Newcomer::of(work);
-                    for round in 1..20_000 {
-                        start.wait_for((2 * round - 1) * THREADS);
-                        if round % 2 == 1 {
-                            flight.add(newcomer, flight.counted());
-                        } else {
-                            flight.remove(newcomer.work_us());
-                        }
-                        start.wait_for(2 * round * THREADS);
-                        assert_right(flight);
-                    }
-                });
-            }
-        });
-    }
-
-    #[test]
-    fn many_at_once_end_at_exactly_what_is_left() {
-        let flight = Flight::default();
-        let works = [100.0, 700.0, 90_000.0, 5e6];
-        std::thread::scope(|scope| {
-            for work in works {
-                let flight = &flight;
-                scope.spawn(move || {
-                    let newcomer = Newcomer::of(work);
-                    for _ in 0..10_000 {
-                        flight.add(newcomer, flight.counted());
-                        flight.add(newcomer, flight.counted());
-                        flight.remove(newcomer.work_us());
-                        flight.remove(newcomer.work_us());
-                    }
-                    flight.add(newcomer, flight.counted());
-                });
-            }
-        });
-        assert_eq!(flight.counted().in_flight(), (4, 5_090_800));
-        assert_right(&flight);
-        works.iter().for_each(|&work| flight.remove(Newcomer::of(work).work_us()));
-        assert!((0..=BUCKETS).all(|bucket| flight.below(bucket) == 0));
     }
 }

@@ -25,7 +25,7 @@ use crate::live::latency::PeakLatency;
 use crate::live::others::Others;
 use crate::live::turns::Turns;
 use foretide_predictor::time::Timestamp;
-use foretide_steering::buckets::{self, BUCKETS, Met, Newcomer};
+use foretide_steering::buckets::{self, BUCKETS, Newcomer};
 use foretide_steering::score::Form;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -103,39 +103,33 @@ impl LiveLoad {
     }
 
     /// Interference `Σ min(r_i, x)` of the work in flight with a request of predicted work `x`, microseconds.
-    #[inline(always)]
     pub fn interference_us(&self, newcomer: Newcomer) -> f32 {
-        self.meets(newcomer, self.in_flight()).interference_us()
+        let bucket = newcomer.bucket();
+        newcomer.meets(self.word_below(bucket), self.word_below(bucket + 1), self.word()).interference_us()
     }
 
-    /// The word of what is in flight: see [`flight`].
+    /// The word of what is in flight, as a scan sees it: see `flight`.
     #[inline(always)]
     pub(crate) fn word(&self) -> u64 {
         self.flight.all()
     }
 
-    /// Whether fewer than so many are in flight, as far as a scan sees.
-    #[inline(always)]
-    pub(crate) fn has_below(&self, requests: u32) -> bool {
-        buckets::split(self.word()).0 < u64::from(requests)
-    }
-
-    /// The same of what is below a bucket, 0 to 16.
+    /// The word of what is in flight below a bucket, 0 to 16.
     #[inline(always)]
     pub(crate) fn word_below(&self, bucket: usize) -> u64 {
         self.flight.below(bucket)
+    }
+
+    /// Whether fewer than so many are in flight, as a scan sees it.
+    #[inline(always)]
+    pub(crate) fn has_below(&self, requests: u32) -> bool {
+        buckets::split(self.word()).0 < u64::from(requests)
     }
 
     /// Slowness and `heavy_yields`, see [`foretide_steering::four::Loads`].
     #[inline(always)]
     pub(crate) fn measured(&self) -> u64 {
         self.flight.speed.measured()
-    }
-
-    #[inline(always)]
-    fn meets(&self, newcomer: Newcomer, in_flight: InFlight) -> Met {
-        let InFlight { requests, work_us } = in_flight;
-        newcomer.meets(self.flight.buckets(), |word| word.load(Relaxed), u64::from(requests), work_us)
     }
 
     /// Speed residual: EWMA of ln(observed / predicted work), 0 before 50 samples, within ±1.5. Written by control.
@@ -151,10 +145,14 @@ impl LiveLoad {
         self.flight.speed.set_residual(residual, slowness);
     }
 
-    /// Puts how much heavy requests yield to light ones here, 0 to 10; NaN counts as 0. For control only, with every step: it
-    /// also puts right what is read of the work in flight, if two changes at once left that wrong.
-    pub fn set_heavy_yields(&self, heavy_yields: f32) {
+    /// Puts right what scans read of the work in flight, should many changes at once have left that wrong. For control, with
+    /// every step.
+    pub fn settle(&self) {
         self.flight.renew_sums();
+    }
+
+    /// Puts how much heavy requests yield to light ones here, 0 to 10; NaN counts as 0. For control only.
+    pub fn set_heavy_yields(&self, heavy_yields: f32) {
         let heavy_yields = heavy_yields.clamp(0.0, MOST_YIELDING).max(0.0);
         self.flight.speed.set_heavy_yields(heavy_yields);
     }

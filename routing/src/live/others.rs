@@ -217,8 +217,11 @@ impl PoolSight {
 
     /// Requests that the others have on an instance, as far as is known now; `None`: the pool is silent.
     pub fn requests(&self, live: &LiveLoad, now: Timestamp) -> Option<f32> {
-        let seen = self.seen(Newcomer::of(1.0), now)?;
-        Some(seen.ahead([live; LANES]).requests.to_array()[0])
+        let Seen(Ageing { mean, now_us, memory_us, lifetime_us, .. }) = self.seen(Newcomer::of(1.0), now)?;
+        let others = live.others();
+        let age_us = now_us.saturating_sub(others.heard_at_us.load(Relaxed)) as f32;
+        let known = others.sums.below(BUCKETS).requests;
+        Some(mean.requests + sight::keep(age_us, memory_us, lifetime_us) * (known - mean.requests))
     }
 
     /// Speed residual that an instance said within the life of an entry, as it is: not centred over the pool.

@@ -65,6 +65,12 @@ impl<'a> Eligible<'a> {
         self.with_room || self.most != u32::MAX
     }
 
+    /// Requests from which on an instance of such a pool gets no more.
+    pub(crate) fn full_from(settings: &PoolSettings, entry: &InstanceEntry) -> u32 {
+        let most = settings.choice.max_requests.unwrap_or(u32::MAX);
+        full_from(entry, settings.queue.is_some(), most)
+    }
+
     /// Whether the try may use anybody.
     pub(crate) fn is_anybody(&self) -> bool {
         (0..self.instances.len()).any(|index| self.allows(index))
@@ -86,7 +92,7 @@ impl<'a> Eligible<'a> {
 
     fn has_room(&self, index: usize, for_a_slot: bool) -> bool {
         let entry = &self.instances[index];
-        let most = if for_a_slot { entry.concurrency.min(self.most) } else { self.most };
+        let most = full_from(entry, for_a_slot, self.most);
         most == u32::MAX || entry.live.requests_at_once() < most
     }
 
@@ -124,10 +130,9 @@ impl<'a> Eligible<'a> {
     }
 }
 
-/// Requests from which on an instance is full: with a queue as many as it has slots, and never more than the pool allows.
-pub(crate) fn most_in_flight(settings: &PoolSettings, entry: &InstanceEntry) -> u32 {
-    let most = settings.choice.max_requests.unwrap_or(u32::MAX);
-    if settings.queue.is_some() { entry.concurrency.min(most) } else { most }
+/// Requests from which on an instance is full: never more than the pool allows, and if a slot is wanted as many as it has.
+fn full_from(entry: &InstanceEntry, for_a_slot: bool, most: u32) -> u32 {
+    if for_a_slot { entry.concurrency.min(most) } else { most }
 }
 
 /// Whether every instance of a pool has as many requests in flight as the pool allows.

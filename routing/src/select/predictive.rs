@@ -26,7 +26,7 @@
 
 use crate::live::LiveLoad;
 use crate::live::others::{PoolSight, Seen};
-use crate::select::eligible::{Eligible, most_in_flight};
+use crate::select::eligible::Eligible;
 use crate::select::sample::Sample;
 use crate::select::shortlist::{Halves, Lottery, MOST_RANKED, Place, Rank, Shortlist};
 use crate::settings::PoolSettings;
@@ -87,7 +87,7 @@ impl Scan {
             let terms = Terms::new(form, entry.concurrency, own, excess);
             let fixed = Fixed::new(&terms, entry.penalty_us);
             let (live, place) = (Arc::clone(&entry.live), Place::new(index));
-            let full_from = most_in_flight(settings, entry);
+            let full_from = Eligible::full_from(settings, entry);
             Row { fixed, live, id: entry.id, place, mark: Mark::of(entry.id), full_from }
         };
         let mut rows: Vec<Row> = instances.iter().take(MOST_RANKED).enumerate().map(row).collect();

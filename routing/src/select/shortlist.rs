@@ -274,6 +274,22 @@ mod tests {
 
     proptest! {
         #[test]
+        fn four_at_once_rank_as_one(
+            chance: u64,
+            indices in prop::array::uniform4(0usize..MOST_RANKED),
+            costs in prop::array::uniform4(prop_oneof![0f32..1e9, Just(f32::INFINITY)]),
+            in_flight in prop::array::uniform4(0u32..40),
+        ) {
+            let (lottery, places) = (Lottery::new(chance), indices.map(Place::new));
+            let found = Rank::four(lottery, places, f32x4::new(costs), f32x4::new(in_flight.map(|one| one as f32)));
+            let ranks: [f64; 4] = cast(found);
+            for lane in 0..4 {
+                let score = Score { cost: costs[lane], in_flight: in_flight[lane] };
+                prop_assert_eq!(ranks[lane].to_bits(), Rank::new(lottery, places[lane], score).0.to_bits());
+            }
+        }
+
+        #[test]
         fn holds_the_best_whatever_the_order(scores in prop::collection::vec(0u8..20, 0..40), chance: u64) {
             let mut forward = Shortlist::new(chance);
             let mut backward = Shortlist::new(chance);

@@ -72,29 +72,16 @@ impl Newcomer {
         self.work_us
     }
 
-    /// What it meets where so many requests of so much work are in flight in all. Buckets may be read one after another while
-    /// others change them: then what comes or goes meanwhile may be missed.
+    /// What it meets, from the words of what lies in buckets `below` its own, in those `up_to` it, and in `all`. They may have
+    /// been read one after another while others changed them: then what comes or goes meanwhile may be missed.
     #[inline(always)]
-    pub fn meets<W>(
-        self,
-        buckets: &[W; BUCKETS],
-        read: impl Fn(&W) -> u64,
-        requests: u64,
-        all_us: u64,
-    ) -> Met {
-        let Self { work_us, bucket } = self;
-        let (alike, rest) = alike_and_rest(bucket, |bucket| read(&buckets[bucket % BUCKETS]));
+    pub fn meets(self, below: u64, up_to: u64, all: u64) -> Met {
+        let ((below, lighter_us), (up_to, up_to_us), (all, _)) = (split(below), split(up_to), split(all));
         // Those of x's own bucket may be on either side of it.
-        let (alike, alike_us) = split(alike);
-        // Those below count with their work, those above with their number; whichever was not read is what is left.
-        let (rest, rest_us) = split(rest);
-        let (lighter_us, larger) = if bucket < BUCKETS / 2 {
-            (rest_us, requests.saturating_sub(rest + alike))
-        } else {
-            (all_us.saturating_sub(rest_us + alike_us), rest)
-        };
+        let (alike, alike_us) = (up_to.saturating_sub(below), up_to_us.saturating_sub(lighter_us));
+        let larger = all.saturating_sub(up_to);
         let [lighter_us, larger, alike, alike_us] = [lighter_us, larger, alike, alike_us].map(single);
-        let work_us = single(work_us);
+        let work_us = single(self.work_us);
         Met { lighter_us, others_us: alike_us.min(alike * work_us) + larger * work_us }
     }
 }
@@ -102,43 +89,6 @@ impl Newcomer {
 /// A whole number below 2^63, rounded; two steps where an unsigned one takes six.
 fn single(whole: u64) -> f32 {
     whole as i64 as f32
-}
-
-/// The word of a bucket, and the sum of those on its shorter side: below it, or above it from the middle on. Every bucket has code
-/// of its own: all instances of a scan are asked for the same one, so the processor foresees the jump, and loops and their
-/// tests would cost as much as what they add.
-#[inline(always)]
-fn alike_and_rest(bucket: usize, word: impl Fn(usize) -> u64) -> (u64, u64) {
-    match bucket {
-        0 => around::<0>(word),
-        1 => around::<1>(word),
-        2 => around::<2>(word),
-        3 => around::<3>(word),
-        4 => around::<4>(word),
-        5 => around::<5>(word),
-        6 => around::<6>(word),
-        7 => around::<7>(word),
-        8 => around::<8>(word),
-        9 => around::<9>(word),
-        10 => around::<10>(word),
-        11 => around::<11>(word),
-        12 => around::<12>(word),
-        13 => around::<13>(word),
-        14 => around::<14>(word),
-        _ => around::<15>(word),
-    }
-}
-
-/// Packed words add up as they are.
-#[inline(always)]
-fn around<const BUCKET: usize>(word: impl Fn(usize) -> u64) -> (u64, u64) {
-    let mut rest = 0u64;
-    for other in 0..BUCKETS {
-        if if BUCKET < BUCKETS / 2 { other < BUCKET } else { other > BUCKET } {
-            rest = rest.wrapping_add(word(other));
-        }
-    }
-    (word(BUCKET), rest)
 }
 
 /// Interference of a newcomer with what is in flight, microseconds.
@@ -194,10 +144,10 @@ impl Load {
         *held = held.wrapping_sub(word(work_us));
     }
 
-    /// The words below every bucket, and of all.
-    #[cfg(test)]
-    pub(crate) fn sums(&self) -> [u64; BUCKETS + 1] {
-        std::array::from_fn(|bucket| self.words[..bucket].iter().sum())
+    /// The word of what lies below a bucket, 0 to 16: at 16, of all.
+    #[inline(always)]
+    pub fn below(&self, bucket: usize) -> u64 {
+        self.words[..bucket.min(BUCKETS)].iter().fold(0, |sum: u64, word| sum.wrapping_add(*word))
     }
 
     /// Requests in flight.
@@ -218,7 +168,8 @@ impl Load {
     /// What a newcomer meets.
     #[inline(always)]
     pub fn meets(&self, newcomer: Newcomer) -> Met {
-        newcomer.meets(&self.words, |word| *word, self.requests(), self.work_us())
+        let below = self.below(newcomer.bucket);
+        newcomer.meets(below, below.wrapping_add(self.words[newcomer.bucket]), self.total)
     }
 
     /// Interference with a newcomer, microseconds.
@@ -229,8 +180,7 @@ impl Load {
 
     /// Work of the newcomer's bucket and of all below, microseconds: what a shortest-first queue serves before it.
     pub fn up_to_us(&self, newcomer: Newcomer) -> f32 {
-        let sum = self.words[..=newcomer.bucket].iter().fold(0, |sum: u64, word| sum.wrapping_add(*word));
-        split(sum).1 as f32
+        split(self.below(newcomer.bucket + 1)).1 as f32
     }
 }
 

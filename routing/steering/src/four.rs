@@ -272,7 +272,7 @@ mod tests {
                 work_us: f32x4::splat(more * 900.0),
             };
             let fixed = terms.map(|terms| Fixed::new(&terms, penalty_us));
-            let below = |bucket: usize| four(|lane| loads[lane].sums()[bucket]);
+            let below = |bucket: usize| four(|lane| loads[lane].below(bucket));
             let read = Loads { all: below(BUCKETS), measured: [measured; LANES], others: more.map(of_others), factors: None };
             let found = question.scores(fixed, read, below);
             let more = more.unwrap_or(0.0);
@@ -285,9 +285,7 @@ mod tests {
                 prop_assert_eq!(found.requests.to_array()[lane], requests);
             }
         }
-    }
 
-    proptest! {
         #[test]
         fn others_age_as_they_do_one_by_one(
             heard in prop::array::uniform4((0u64..3_000_000, 0f32..50.0, 0f32..50.0, 0f32..1e6, 0f32..1e6)),
