@@ -32,6 +32,7 @@ use crate::engine::access_line::{Flag, Line, LineHead, LineRoute, LineTry};
 use crate::engine::admission::Admitted;
 use crate::engine::metrics::{Report, RouteMetrics};
 use crate::engine::shared::Shared;
+use crate::engine::upgrade::Upgrade;
 use crate::engine::waiting::Pass;
 use crate::engine::{headers, report, watch};
 
@@ -50,6 +51,8 @@ pub(super) struct RequestContext {
     pub(super) deadline: Option<Instant>,
     pub(super) flag: Flag,
     pub(super) routed: Option<Routed>,
+    /// Of the try that is about to connect.
+    pub(super) upgrade: Option<Upgrade>,
     arrived: Moment,
     /// The last reading of the clock. What follows within microseconds of it takes it for now.
     latest: Moment,
@@ -181,6 +184,7 @@ impl RequestContext {
             deadline: None,
             flag: Flag::None,
             routed: None,
+            upgrade: None,
             head: None,
             tries: 0,
             tried: Tried::default(),

@@ -29,6 +29,7 @@ use crate::engine::head::Head;
 use crate::engine::outcome::{is_upstream_timeout, judge};
 use crate::engine::respond::{respond, respond_later};
 use crate::engine::shared::Shared;
+use crate::engine::upgrade::Upgrade;
 use crate::engine::waiting::Entered;
 use crate::engine::{connect, headers, report, sight, watch, wish};
 
@@ -148,7 +149,7 @@ impl ProxyHttp for Hooks {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         ctx: &mut Box<RequestContext>,
     ) -> Result<Box<HttpPeer>> {
         if ctx.time_left().is_some_and(|left| left.is_zero()) {
@@ -158,7 +159,9 @@ impl ProxyHttp for Hooks {
             ctx.flag = wish::refusal(ctx.pool()).unwrap_or(Flag::NoInstance);
             return Error::e_explain(ErrorType::HTTPStatus(503), "no instance");
         };
-        self.peer(ctx, &chosen).await
+        let mut peer = self.peer(ctx, &chosen).await?;
+        ctx.upgrade = Upgrade::asked(session, &mut peer);
+        Ok(peer)
     }
 
     async fn connected_to_upstream(
@@ -171,6 +174,9 @@ impl ProxyHttp for Hooks {
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
         ctx.sent(reused);
+        if let Some(upgrade) = ctx.upgrade.take() {
+            upgrade.connected();
+        }
         if peer.options.alpn.get_max_http_version() == 1
             && let Some(due) = ctx.first_byte_due()
         {
@@ -193,9 +199,12 @@ impl ProxyHttp for Hooks {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut Box<RequestContext>,
     ) -> Result<()> {
+        if end_of_stream {
+            watch::end_of_body();
+        }
         // The first byte is due so long after the request was sent, and it is still being sent.
         if body.is_some() {
             ctx.read_clock();

@@ -14,12 +14,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
+use rustix::net::sockopt::set_tcp_cork;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 tokio::task_local! {
@@ -35,7 +36,19 @@ struct Watch {
     expired: Cell<bool>,
     /// Whom the armed timer wakes; `None`: it is not armed.
     wakes: RefCell<Option<Waker>>,
+    held: RefCell<Option<Held>>,
 }
+
+/// A socket whose last bytes stay here for a while.
+struct Held {
+    socket: OwnedFd,
+    /// Turns of the task until they may go; `None`: not known yet.
+    turns_left: Option<u8>,
+}
+
+/// The turn that ends the body, and one more: in the first, the task may have used up its share of work before it came to
+/// what follows.
+const TURNS_AFTER_END: u8 = 2;
 
 /// Runs `work` until it ends or its moment comes; `None`: cut off.
 pub(super) async fn guard<T>(at: Instant, work: impl Future<Output = T>) -> Option<T> {
@@ -44,6 +57,7 @@ pub(super) async fn guard<T>(at: Instant, work: impl Future<Output = T>) -> Opti
         upstream: Cell::new(None),
         expired: Cell::new(false),
         wakes: RefCell::new(None),
+        held: RefCell::new(None),
     };
     WATCH
         .scope(watch, async {
@@ -51,7 +65,10 @@ pub(super) async fn guard<T>(at: Instant, work: impl Future<Output = T>) -> Opti
             let mut timer = pin!(sleep_until(at));
             poll_fn(|cx| match work.as_mut().poll(cx) {
                 Poll::Ready(done) => Poll::Ready(Some(done)),
-                Poll::Pending => WATCH.with(|watch| watch.poll(timer.as_mut(), cx)).map(|()| None),
+                Poll::Pending => WATCH.with(|watch| {
+                    watch.end_turn(cx);
+                    watch.poll(timer.as_mut(), cx).map(|()| None)
+                }),
             })
             .await
         })
@@ -63,6 +80,7 @@ pub(super) fn begin() {
     let _ = WATCH.try_with(|watch| {
         watch.upstream.set(None);
         watch.expired.set(false);
+        watch.held.take();
     });
 }
 
@@ -92,12 +110,45 @@ pub(super) fn postpone_shut_down(at: Instant) {
     });
 }
 
+/// What is written to this socket from now on stays here until [`end_of_body`] and the end of the turns after it. (The
+/// kernel sends full segments at once, and all of it after 200 ms.)
+pub(super) fn hold_back(socket: OwnedFd) {
+    // On an error nothing is held back, as if this had not been called.
+    let _ = WATCH.try_with(|watch| {
+        if set_tcp_cork(&socket, true).is_ok() {
+            watch.held.replace(Some(Held { socket, turns_left: None }));
+        }
+    });
+}
+
+/// The body of the request was read to its end.
+pub(super) fn end_of_body() {
+    let _ = WATCH.try_with(|watch| {
+        if let Some(held) = watch.held.borrow_mut().as_mut() {
+            held.turns_left = Some(TURNS_AFTER_END);
+        }
+    });
+}
+
 /// Whether the moment of this request has come.
 pub(super) fn expired() -> bool {
     WATCH.try_with(|watch| watch.expired.get()).unwrap_or(false)
 }
 
 impl Watch {
+    fn end_turn(&self, cx: &Context<'_>) {
+        let mut held = self.held.borrow_mut();
+        let Some(Held { socket, turns_left: Some(left) }) = held.as_mut() else { return };
+        *left -= 1;
+        if *left > 0 {
+            cx.waker().wake_by_ref();
+            return;
+        }
+        // An error means that it is closed already.
+        let _ = set_tcp_cork(socket, false);
+        held.take();
+    }
+
     fn poll(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(at) = self.at.get() {
             if at < timer.deadline() {
@@ -133,6 +184,14 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::mem;
+    use std::os::fd::AsFd;
+
+    use rustix::net::sockopt::tcp_cork;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::yield_now;
+    use tokio::time::timeout;
+
     use super::*;
 
     #[tokio::test]
@@ -156,5 +215,25 @@ mod tests {
             expired()
         });
         assert_eq!(kept.await, Some(false));
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_held_back_until_the_turn_after_the_end_of_the_body() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let far = Instant::now() + Duration::from_secs(3600);
+        let held = guard(far, async {
+            hold_back(stream.as_fd().try_clone_to_owned().unwrap());
+            yield_now().await;
+            assert!(tcp_cork(&stream).unwrap(), "for as long as the body has not ended");
+            end_of_body();
+            // Nobody but the guard itself wakes this task.
+            let mut first = true;
+            poll_fn(|_| if mem::take(&mut first) { Poll::Pending } else { Poll::Ready(()) }).await;
+            assert!(tcp_cork(&stream).unwrap(), "that was the turn in which it ended");
+            yield_now().await;
+            tcp_cork(&stream).unwrap()
+        });
+        assert_eq!(timeout(Duration::from_secs(60), held).await, Ok(Some(false)));
     }
 }
