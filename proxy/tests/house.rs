@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: [&str; 5] = ["predictor", "routing", "conf", "loadtest", "proxy"];
 /// Crates (folder, name). Dependencies run one way: each may use those before it. A room may hold several; the room of
 /// the proxy holds the offline workbench and the instance managers, which by this order know no other adapter.
-const CRATES: [(&str, &str); 17] = [
+const CRATES: [(&str, &str); 18] = [
     ("predictor", "foretide-predictor"),
     ("predictor/forecast", "foretide-forecast"),
     ("routing/steering", "foretide-steering"),
@@ -21,6 +21,7 @@ const CRATES: [(&str, &str); 17] = [
     ("proxy/workbench", "foretide-workbench"),
     ("proxy/fleet", "foretide-fleet"),
     ("proxy/gossip", "foretide-gossip"),
+    ("proxy/guard", "foretide-guard"),
     ("proxy/racer", "foretide-racer"),
     ("proxy/advice", "foretide-advice"),
     ("proxy/admin", "foretide-admin"),

@@ -11,6 +11,8 @@ mod sight;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foretide_guard::upgrade::Upgrade;
+use foretide_guard::watch;
 use foretide_predictor::cost::estimator::CostPrediction;
 use foretide_predictor::id::InstanceId;
 use foretide_predictor::time::Timestamp;
@@ -32,9 +34,8 @@ use crate::engine::access_line::{Flag, Line, LineHead, LineRoute, LineTry};
 use crate::engine::admission::Admitted;
 use crate::engine::metrics::{Report, RouteMetrics};
 use crate::engine::shared::Shared;
-use crate::engine::upgrade::Upgrade;
 use crate::engine::waiting::Pass;
-use crate::engine::{headers, report, watch};
+use crate::engine::{headers, report};
 
 /// Tries of one request at most, whatever a pool's settings say.
 pub(super) const MOST_TRIES: usize = 16;

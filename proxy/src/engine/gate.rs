@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use foretide_guard::watch;
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Stream};
@@ -19,7 +20,6 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::engine::hooks::Hooks;
 use crate::engine::shared::Shared;
 use crate::engine::stats::EngineStats;
-use crate::engine::watch;
 
 /// How long idle connections are kept in a drain: a round trip across the world, and then some.
 const LINGER: Duration = Duration::from_millis(500);

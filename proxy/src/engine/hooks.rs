@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use foretide_guard::upgrade::Upgrade;
+use foretide_guard::watch;
 use foretide_routing::claim::Claim;
 use foretide_routing::extract::RequestFacts;
 use foretide_routing::observe::{Outcome, RefusalReason};
@@ -29,9 +31,8 @@ use crate::engine::head::Head;
 use crate::engine::outcome::{is_upstream_timeout, judge};
 use crate::engine::respond::{respond, respond_later};
 use crate::engine::shared::Shared;
-use crate::engine::upgrade::Upgrade;
 use crate::engine::waiting::Entered;
-use crate::engine::{connect, headers, report, sight, watch, wish};
+use crate::engine::{connect, headers, report, sight, wish};
 
 /// What Pingora can hold back of a body and send again.
 const REPLAYABLE: usize = 64 * 1024;

@@ -37,9 +37,7 @@ mod respond;
 mod shared;
 pub mod sight;
 pub mod stats;
-mod upgrade;
 mod waiting;
-mod watch;
 mod wish;
 
 use std::net::SocketAddr;

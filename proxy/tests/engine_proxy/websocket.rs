@@ -51,7 +51,7 @@ async fn messages_pass_both_ways_until_the_close() {
     world.at_rest().await;
 }
 
-/// With more threads than processors, instances often answer before the proxy's thread goes on. Without `engine::upgrade`
+/// With more threads than processors, instances often answer before the proxy's thread goes on. Without `guard::upgrade`
 /// Pingora then closes tunnels that have just been opened.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn tunnels_hold_however_soon_the_instance_answers() {

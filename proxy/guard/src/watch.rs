@@ -51,7 +51,7 @@ struct Held {
 const TURNS_AFTER_END: u8 = 2;
 
 /// Runs `work` until it ends or its moment comes; `None`: cut off.
-pub(super) async fn guard<T>(at: Instant, work: impl Future<Output = T>) -> Option<T> {
+pub async fn guard<T>(at: Instant, work: impl Future<Output = T>) -> Option<T> {
     let watch = Watch {
         at: Cell::new(Some(at)),
         upstream: Cell::new(None),
@@ -76,7 +76,7 @@ pub(super) async fn guard<T>(at: Instant, work: impl Future<Output = T>) -> Opti
 }
 
 /// A new request begins.
-pub(super) fn begin() {
+pub fn begin() {
     let _ = WATCH.try_with(|watch| {
         watch.upstream.set(None);
         watch.expired.set(false);
@@ -85,7 +85,7 @@ pub(super) fn begin() {
 }
 
 /// Cuts the task off at `at`; `None`: never.
-pub(super) fn cut_at(at: Option<Instant>) {
+pub fn cut_at(at: Option<Instant>) {
     let _ = WATCH.try_with(|watch| {
         watch.upstream.set(None);
         watch.at.set(at);
@@ -94,7 +94,7 @@ pub(super) fn cut_at(at: Option<Instant>) {
 
 /// Shuts the socket of an HTTP/1 upstream down at `at`. The caller takes it back with [`cut_at`] before the connection
 /// can leave this task.
-pub(super) fn shut_down_at(at: Instant, upstream: RawFd) {
+pub fn shut_down_at(at: Instant, upstream: RawFd) {
     let _ = WATCH.try_with(|watch| {
         watch.upstream.set(Some(upstream));
         watch.at.set(Some(at));
@@ -102,7 +102,7 @@ pub(super) fn shut_down_at(at: Instant, upstream: RawFd) {
 }
 
 /// Moves the moment of [`shut_down_at`], if that is what is pending.
-pub(super) fn postpone_shut_down(at: Instant) {
+pub fn postpone_shut_down(at: Instant) {
     let _ = WATCH.try_with(|watch| {
         if watch.upstream.get().is_some() {
             watch.at.set(Some(at));
@@ -112,7 +112,7 @@ pub(super) fn postpone_shut_down(at: Instant) {
 
 /// What is written to this socket from now on stays here until [`end_of_body`] and the end of the turns after it. (The
 /// kernel sends full segments at once, and all of it after 200 ms.)
-pub(super) fn hold_back(socket: OwnedFd) {
+pub fn hold_back(socket: OwnedFd) {
     // On an error nothing is held back, as if this had not been called.
     let _ = WATCH.try_with(|watch| {
         if set_tcp_cork(&socket, true).is_ok() {
@@ -122,7 +122,7 @@ pub(super) fn hold_back(socket: OwnedFd) {
 }
 
 /// The body of the request was read to its end.
-pub(super) fn end_of_body() {
+pub fn end_of_body() {
     let _ = WATCH.try_with(|watch| {
         if let Some(held) = watch.held.borrow_mut().as_mut() {
             held.turns_left = Some(TURNS_AFTER_END);
@@ -131,7 +131,7 @@ pub(super) fn end_of_body() {
 }
 
 /// Whether the moment of this request has come.
-pub(super) fn expired() -> bool {
+pub fn expired() -> bool {
     WATCH.try_with(|watch| watch.expired.get()).unwrap_or(false)
 }
 

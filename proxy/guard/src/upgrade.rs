@@ -17,20 +17,20 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{ErrorType, OrErr};
 use pingora_proxy::Session;
 
-use crate::engine::watch;
+use crate::watch;
 
 /// Kept connections of other requests are in group 0.
 const GROUP: u64 = 1;
 
 /// The socket that leads to the instance, once there is one.
 #[derive(Debug, Default)]
-pub(super) struct Upgrade {
+pub struct Upgrade {
     socket: Arc<Mutex<Option<OwnedFd>>>,
 }
 
 impl Upgrade {
     /// For a request to switch protocols, and none other.
-    pub(super) fn asked(session: &mut Session, peer: &mut HttpPeer) -> Option<Upgrade> {
+    pub fn asked(session: &mut Session, peer: &mut HttpPeer) -> Option<Upgrade> {
         if !session.is_upgrade_req() || !session.as_mut().is_body_empty() {
             return None;
         }
@@ -48,7 +48,7 @@ impl Upgrade {
     }
 
     /// From here on, what is written stays here until the end of the body was read.
-    pub(super) fn connected(&self) {
+    pub fn connected(&self) {
         if let Some(socket) = self.socket.lock().take() {
             watch::hold_back(socket);
         }
