@@ -157,3 +157,28 @@ fn a_restart_answers_as_before() {
         assert_eq!((before.estimate, before.skill), (after.estimate, after.skill));
     }
 }
+
+#[test]
+fn who_asks_for_expensive_things_is_not_held_expensive() {
+    let table = KeyTable::new(4_096);
+    let asked = |tenant: u64, report: u64| {
+        let mut query = CostQuery::new(RouteId(1), 1, tenant);
+        query.categories[0] = report;
+        query
+    };
+    let work_us = |tenant: u64, report: u64| {
+        100.0 * (if report == 2 { 50.0 } else { 1.0 }) * (if tenant == 3 { 2.0 } else { 1.0 })
+    };
+    for i in 0..4_000u64 {
+        let at = Timestamp::from_us(i * 1_000);
+        // Tenant 1 asks for dear ones only, tenant 3 for cheap ones, which cost it twice as much; 4 to 9 for all.
+        let (tenant, report) = [(1, 2), (3, 1), (4 + i % 6, 1 + i / 6 % 2)][(i % 3) as usize];
+        table.observe(&asked(tenant, report), work_us(tenant, report), at);
+    }
+    for (tenant, report) in [(1, 1), (3, 2)] {
+        let log = predict(&table, None, &asked(tenant, report), Timestamp::from_us(4_000_000)).log_mean;
+        let missed = log.exp() / work_us(tenant, report);
+        // Two thirds of the cheap ones are tenant 3's, so cheap ones cost 1.6 times what they cost others.
+        assert!((0.6..1.8).contains(&missed), "tenant {tenant}, report {report}: {missed}");
+    }
+}

@@ -63,6 +63,8 @@ pub(crate) struct CellView {
     /// Moving average of ln cost; moving average of |ln cost - mean|; mean cost, µs; mean size of the response, bytes, 0
     /// while none was measured.
     pub rest: f32x4,
+    /// Mean of ln cost over what was expected of anybody's request with such parameters.
+    pub effect: f32,
     /// When last observed, in ticks.
     pub seen: u32,
 }
@@ -90,6 +92,8 @@ pub(crate) struct Label {
     pub work_us: f32,
     /// 0, then 1 for each class border it is above, else 0: the gist of a cost without its logarithm.
     pub above: f32x4,
+    /// ln of it over what was expected of anybody's request with such parameters.
+    pub over: f32,
     /// Size of the response, bytes, if it was measured.
     pub bytes: Option<f32>,
     /// When, in ticks.
@@ -113,6 +117,7 @@ pub(crate) struct Cell {
     counted: SharedTwo,
     gist: SharedFour,
     rest: SharedFour,
+    effect: AtomicU32,
 }
 
 /// Two-choice table of cells.
@@ -177,6 +182,7 @@ impl CellView {
             log_last: label.log,
             gist: label.gist(),
             rest: f32x4::new([label.log, FIRST_SPREAD, label.work_us, label.bytes.unwrap_or(0.0)]),
+            effect: label.over,
             seen: label.seen,
         }
     }
@@ -198,13 +204,14 @@ impl CellView {
             (log, approx::exp(log))
         };
         let residual = log - self.log_mean();
-        let rate = f32x4::splat(at_least(plain, MEAN_RATE));
-        let gist = towards(self.gist, label.above + first(log), rate);
+        let rate = at_least(plain, MEAN_RATE);
+        let gist = towards(self.gist, label.above + first(log), f32x4::splat(rate));
+        let effect = self.effect + rate * (label.over - self.effect);
         // Without a size the mean size goes where it is.
         let bytes = label.bytes.unwrap_or(self.bytes());
         let rates = f32x4::splat(plain).fast_max(RATES);
         let rest = towards(self.rest, f32x4::new([log, residual.abs(), work_us, bytes]), rates);
-        let moved = Self { count, log_last: log, gist, rest, seen: label.seen };
+        let moved = Self { count, log_last: log, gist, rest, effect, seen: label.seen };
         // A mean that lies beyond the reach of its own logs rests on what was believed before more was known.
         let is_far = moved.mean_us() > FAR * work_us;
         let is_first_size = self.bytes() == 0.0 && bytes > 0.0;
@@ -225,7 +232,7 @@ impl CellView {
     /// Whether every number in it can be reckoned with: where labels can put it, and so far from overflow. A state file may
     /// say anything.
     pub(crate) fn is_sound(&self) -> bool {
-        let logs = [self.log_mean(), self.log_ewma(), self.log_last];
+        let logs = [self.log_mean(), self.log_ewma(), self.log_last, self.effect];
         let shares = self.gist.to_array()[1..].iter().all(|share| (-0.01..=1.01).contains(share));
         logs.iter().all(|log| (-MOST_LOG..=MOST_LOG).contains(log))
             && shares
@@ -242,7 +249,7 @@ impl Cell {
     pub(crate) fn view(&self) -> CellView {
         let [count, log_last] = self.counted.load();
         let (gist, rest) = (self.gist.load(), self.rest.load());
-        CellView { count, log_last, gist, rest, seen: self.seen.load(Relaxed) }
+        CellView { count, log_last, gist, rest, effect: load(&self.effect), seen: self.seen.load(Relaxed) }
     }
 
     /// Overwrites what it knows. The view must be sound, and one more observation leaves a sound one sound.
@@ -251,6 +258,7 @@ impl Cell {
         self.counted.store([view.count, view.log_last]);
         self.gist.store(view.gist);
         self.rest.store(view.rest);
+        store(&self.effect, view.effect);
         self.seen.store(view.seen, Relaxed);
     }
 
@@ -369,7 +377,7 @@ mod tests {
     use super::*;
 
     fn label(work_us: f32, seen: u32) -> Label {
-        Label { log: work_us.ln(), work_us, above: f32x4::ZERO, bytes: None, seen }
+        Label { log: work_us.ln(), work_us, above: f32x4::ZERO, over: 0.0, bytes: None, seen }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::cost::approx;
 use crate::cost::cells::FIRST_SPREAD;
 use crate::cost::classes::likeliest_class;
 use crate::cost::features::Features;
-use crate::cost::lanes::at_least;
+use crate::cost::lanes::{at_least, at_most};
 use crate::cost::model::CostModel;
 use crate::cost::query::{CostBasis, CostEstimate, CostQuery, PRIOR_WORK_US};
 use crate::cost::routes::TrackView;
@@ -29,6 +29,8 @@ use wide::f32x4;
 const SLACK: f32 = 1.4;
 /// ln of expected cost over ln of median cost: beyond a factor of 100 the head is broken.
 const MOST_TAIL: f32 = 4.6;
+/// ln of an hour in microseconds: nothing is proxied longer.
+const MOST_LOG_US: f32 = 22.004_2;
 /// Widest interval: a factor of e^12 either way, so that no end overflows.
 const WIDEST: f32 = 12.0;
 
@@ -84,7 +86,7 @@ pub fn predict(
         KEY => answers.logs[KEY],
         _ => answers.logs[ROUTE],
     };
-    let first = known.key_answer().map_or(4.0 * FIRST_SPREAD, |rest| rest.as_array()[1]);
+    let first = known.key_answer().map_or(4.0 * FIRST_SPREAD, |[spread, ..]| spread);
     let spread = known.track.spread_under(all.spread_under(first));
     answers.half_width = (table.scale() * spread).min(WIDEST);
     let histogram = |which: usize| answers.histograms.map(|border| border.to_array()[which]);
@@ -113,14 +115,21 @@ pub fn predict(
 fn from_means(known: &Known) -> Answers {
     let route_log = known.route.mean();
     let key = known.key_answer();
-    let key_mean_us = key.unwrap_or(known.route.view.rest).as_array()[2];
+    let key_mean_us = key.map_or(0.0, |[_, mean_us, _]| mean_us);
     let source_mean_us = known.source.view.mean_us();
     let means_us = [known.global.view.mean_us(), known.route.view.mean_us(), key_mean_us, source_mean_us];
     let logs = approx::ln_each(means_us);
     let mean_log = |which: usize, otherwise: f32| if means_us[which] > 0.0 { logs[which] } else { otherwise };
     let global_mean = mean_log(0, known.global.mean());
     let route_mean = mean_log(1, global_mean);
-    let key_mean = mean_log(2, route_mean);
+    // A key that consumers share knows what its requests cost together; how far this one's cost more, it is believed within
+    // the reach that its labels have there.
+    let key_mean = match key {
+        Some([.., log]) if key_mean_us > 0.0 => {
+            at_most(logs[2] + known.own_over(log).clamp(-OWN_REACH, OWN_REACH), MOST_LOG_US)
+        }
+        _ => route_mean,
+    };
     let source_mean = mean_log(3, route_mean);
     let gists = [known.parameter_gist(), known.source.gist, known.route.gist, known.same_gist(0.0)];
     let [_, light, medium, heavy] = f32x4::transpose(gists);

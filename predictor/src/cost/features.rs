@@ -129,7 +129,7 @@ impl Features {
         self.0[place::ROUTE]
     }
 
-    /// ln cost that the trees start from: half-way between the shrunk mean and the moving average of the finest key.
+    /// ln cost that the reference's trees start from: half-way between the shrunk mean and the moving average of the finest key.
     pub(crate) fn anchor_log(&self) -> f32 {
         0.5 * (self.0[place::BOTH] + self.0[place::BOTH + 1])
     }

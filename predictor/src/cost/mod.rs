@@ -1,5 +1,6 @@
 //! Tier 2: what will this request cost?
 
+mod anchor;
 pub(crate) mod approx;
 pub mod backtest;
 mod bins;

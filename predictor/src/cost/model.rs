@@ -5,12 +5,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cost::anchor::Anchor;
 use crate::cost::features::{FEATURES, Features, NAMES};
 use crate::cost::forest::{ABOVE, Forest, LOG, MEAN};
 
 /// Flat boosted trees, as served.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CostModel {
+    anchor: Anchor,
     forest: Forest,
     card: ModelCard,
 }
@@ -84,8 +86,8 @@ pub struct ModelCard {
 }
 
 impl CostModel {
-    pub(crate) fn new(forest: Forest, card: ModelCard) -> Self {
-        Self { forest, card }
+    pub(crate) fn new(anchor: Anchor, forest: Forest, card: ModelCard) -> Self {
+        Self { anchor, forest, card }
     }
 
     pub(crate) fn with_card(self, card: ModelCard) -> Self {
@@ -95,7 +97,7 @@ impl CostModel {
     /// All the trees say. Never panics, may be NaN if the model is broken.
     pub fn answer(&self, features: &Features) -> ModelAnswer {
         let sums = self.forest.sums(features);
-        let anchor = features.anchor_log();
+        let anchor = self.anchor.log(features);
         ModelAnswer {
             log: anchor + sums[LOG],
             mean_log: anchor + sums[MEAN],
@@ -113,9 +115,8 @@ impl CostModel {
     pub fn explain(&self, features: &Features) -> Explanation {
         let (mut moved, mut bias) = self.forest.contributions(features, LOG);
         // The anchor is large; what it adds is its distance from the mean of its route.
-        let route = features.route_mean_log();
-        bias += route;
-        moved[crate::cost::features::place::BOTH] += features.anchor_log() - route;
+        bias += features.route_mean_log();
+        self.anchor.contributions(features).for_each(|(feature, effect)| moved[feature] += effect);
         let effect = |feature: usize| Contribution {
             feature: NAMES[feature],
             value: features.0[feature],
@@ -145,11 +146,11 @@ impl CostModel {
     /// A model that answers NaN to everything, for fault drills.
     pub fn broken_for_drills() -> Self {
         let card = ModelCard { log_rmse: f64::INFINITY, ..ModelCard::default() };
-        Self { forest: Forest::not_a_number(), card }
+        Self { anchor: Anchor::default(), forest: Forest::not_a_number(), card }
     }
 
     /// Whether it can be served; a state file may hold anything.
     pub(crate) fn is_sound(&self) -> bool {
-        self.forest.is_sound()
+        self.forest.is_sound() && self.anchor.is_sound()
     }
 }

@@ -155,6 +155,13 @@ impl Level {
         self.gist.as_array()[0]
     }
 
+    /// How much more it costs than others who ask the same, ln cost. Learned against what its parameters cost: who asks for
+    /// expensive things is not expensive.
+    #[inline(always)]
+    fn effect(&self) -> f32 {
+        self.view.effect * self.view.count / (self.view.count + PRIOR_WEIGHT)
+    }
+
     /// Whether it has seen enough to answer by itself.
     pub(crate) fn answers(&self) -> bool {
         self.view.count >= ENOUGH
@@ -254,16 +261,24 @@ impl Known {
         shrunk(PRIOR_ABOVE + first(mean), self.same.gist, self.same.count)
     }
 
-    /// What the key that answers when there is no model knows beside means of logs ([`CellView::rest`]); `None` if none was
-    /// seen often enough.
+    /// How much more this consumer's own requests of the kind cost than `log`, ln cost; the less, the fewer there were.
     #[inline(always)]
-    pub(crate) fn key_answer(&self) -> Option<f32x4> {
+    pub(crate) fn own_over(&self, log: f32) -> f32 {
+        let own = &self.both.view;
+        own.count / (own.count + PRIOR_WEIGHT) * (own.log_mean() - log)
+    }
+
+    /// Spread, mean cost (µs) and mean of ln cost of the key that answers when there is no model; `None` if none was seen
+    /// often enough.
+    #[inline(always)]
+    pub(crate) fn key_answer(&self) -> Option<[f32; 3]> {
+        let of = |view: &CellView| [view.spread(), view.mean_us(), view.log_mean()];
         if self.fine.answers() {
-            Some(self.fine.view.rest)
+            Some(of(&self.fine.view))
         } else if self.parameters.answers() {
-            Some(self.parameters.view.rest)
+            Some(of(&self.parameters.view))
         } else {
-            self.source.answers().then_some(self.source.view.rest)
+            self.source.answers().then(|| of(&self.source.view))
         }
     }
 }
@@ -336,7 +351,7 @@ impl KeyTable {
         let above = self.above(work_us);
         let bytes =
             bytes.filter(|bytes| bytes.is_finite() && *bytes >= 0.0).map(|bytes| bytes.min(1e15) as f32);
-        Label { log, work_us, above, bytes, seen: ticks(now) }
+        Label { log, work_us, above, over: 0.0, bytes, seen: ticks(now) }
     }
 
     /// 0, then 1 for each class border that a cost is above, else 0.
@@ -348,8 +363,12 @@ impl KeyTable {
 
     /// Own cells learn the label as it is, shared ones without the consumer's excess.
     fn learn(&self, keys: Keys, features: &Features, label: &Label) {
+        // What was expected before anybody had asked says nothing about who asks.
+        let was_seen = features.0[place::ROUTE + 3] > 0.0;
+        let over = if was_seen { label.log - features.0[place::FINE] } else { 0.0 };
+        let own = Label { over, ..*label };
         for key in [keys.source, keys.both] {
-            self.cells.observe(key, label);
+            self.cells.observe(key, &own);
         }
         let alike = self.without(label, excess(features, place::BOTH, place::FINE));
         for key in [keys.parameters, keys.fine] {
@@ -473,7 +492,7 @@ impl KeyTable {
         let parameters = Level::under(route.gist, self.cells.view(keys.parameters));
         // Effects of source and parameters multiply until their pair has been seen often enough to say otherwise.
         let fine = Level::under(parameters.gist, self.cells.view(keys.fine));
-        let product = fine.gist + first(source.mean() - route.mean());
+        let product = fine.gist + first(source.effect());
         let both = Level::under(product, self.cells.view(keys.both));
         Known {
             keys,

@@ -9,6 +9,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::cost::anchor::Anchor;
 use crate::cost::boost::{BoostSettings, boost};
 use crate::cost::classes::{CostClasses, likeliest_class};
 use crate::cost::features::Features;
@@ -104,7 +105,11 @@ pub fn train_for_classes(
         seed: settings.seed,
         log_borders: class_borders_us.map(|border| border.ln() as f32),
     };
-    let forest = guarded(|| Ok(boost(&features, &winsorised(&learned), &boosting)))?;
+    let (anchor, forest) = guarded(|| {
+        let logs = winsorised(&learned);
+        let anchor = Anchor::fitted(&features, &logs);
+        Ok((anchor, boost(&anchor, &features, &logs, &boosting)))
+    })?;
     if !forest.is_sound() {
         return Err(TrainError::Failed("a leaf or threshold is not a number".into()));
     }
@@ -119,7 +124,7 @@ pub fn train_for_classes(
         rows_to_us: judged[judged.len() - 1].at.as_us(),
         ..ModelCard::default()
     };
-    let candidate = CostModel::new(forest, ModelCard::default());
+    let candidate = CostModel::new(anchor, forest, ModelCard::default());
     examine(&candidate, &learned, &judged, &mut card);
     let champion = champion.map(|champion| log_rmse(&judged, |features| champion.log_work(features)));
     let rivals = [
