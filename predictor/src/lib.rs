@@ -9,5 +9,6 @@ pub mod estimate;
 pub mod hash;
 pub mod id;
 pub mod peers;
+pub mod ridge;
 pub mod scorecard;
 pub mod time;

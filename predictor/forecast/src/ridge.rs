@@ -2,7 +2,9 @@
 //!
 //! Minimises `Σ w·ρ(y - x·b) + Σ λ_j (b_j - prior_j)²` with `λ_j = var_j · (rows/1000 + PRIOR_ROWS)`: with many rows a
 //! thousandth of the column's variance (Hoerl and Kennard 1970), with few the prior decides. ρ by reweighting, two
-//! passes (Huber 1964). Own code because the prior and the weights are ours, and the normal equations are small.
+//! passes (Huber 1964).
+
+use foretide_predictor::ridge::{dot, solve};
 
 /// The prior counts like this many rows.
 const PRIOR_ROWS: f64 = 3.0;
@@ -59,7 +61,7 @@ pub(super) fn fit(mut rows: Rows, prior: &[f64]) -> Solution {
     let mut coefficients = prior.to_vec();
     let mut weights = rows.weights.clone();
     for pass in 0..=HUBER_PASSES {
-        let Some(next) = solve(rows, &weights, prior, &penalties) else { break };
+        let Some(next) = solve(&rows.inputs, &rows.targets, &weights, prior, &penalties) else { break };
         coefficients = next;
         if pass < HUBER_PASSES {
             let residuals = residuals(rows, &coefficients);
@@ -98,11 +100,6 @@ fn cut_inputs(rows: &mut Rows) -> Vec<f64> {
         row.iter_mut().zip(&limits).for_each(|(input, limit)| *input = input.clamp(-limit, *limit));
     }
     limits
-}
-
-/// Sum of products.
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
 /// How much larger misses on new rows are than on those learned from: `√((n + p) / (n - p))`, as for least squares.
@@ -150,60 +147,6 @@ fn penalties(rows: &Rows) -> Vec<f64> {
         variance.max(1e-9) * (count / 1_000.0 + PRIOR_ROWS)
     };
     sums.into_iter().zip(squares).map(penalty).collect()
-}
-
-fn solve(rows: &Rows, weights: &[f64], prior: &[f64], penalties: &[f64]) -> Option<Vec<f64>> {
-    let width = rows.width;
-    let mut matrix = vec![0.0; width * width];
-    let mut right = vec![0.0; width];
-    for ((input, target), weight) in rows.inputs.chunks_exact(width).zip(&rows.targets).zip(weights) {
-        let beyond = weight * (target - dot(input, prior));
-        for (i, value) in input.iter().enumerate() {
-            right[i] += beyond * value;
-            let weighted = weight * value;
-            for (cell, other) in matrix[i * width..=i * width + i].iter_mut().zip(input) {
-                *cell += weighted * other;
-            }
-        }
-    }
-    for (i, penalty) in penalties.iter().enumerate() {
-        matrix[i * width + i] += penalty;
-    }
-    cholesky(&mut matrix, width)?;
-    substitute(&matrix, &mut right);
-    let solved: Vec<f64> = right.iter().zip(prior).map(|(step, start)| start + step).collect();
-    solved.iter().all(|value| value.is_finite()).then_some(solved)
-}
-
-/// Lower triangle of a positive definite matrix to its Cholesky factor, in place; `None` if it is not.
-fn cholesky(matrix: &mut [f64], width: usize) -> Option<()> {
-    for i in 0..width {
-        for j in 0..=i {
-            let known = dot(&matrix[i * width..i * width + j], &matrix[j * width..j * width + j]);
-            let left = matrix[i * width + j] - known;
-            if i != j {
-                matrix[i * width + j] = left / matrix[j * width + j];
-            } else if left > 1e-14 {
-                matrix[i * width + i] = left.sqrt();
-            } else {
-                return None;
-            }
-        }
-    }
-    Some(())
-}
-
-/// Solves `L·Lᵀ·x = right` in place.
-fn substitute(factor: &[f64], right: &mut [f64]) {
-    let width = right.len();
-    for i in 0..width {
-        let known = dot(&factor[i * width..i * width + i], &right[..i]);
-        right[i] = (right[i] - known) / factor[i * width + i];
-    }
-    for i in (0..width).rev() {
-        let known: f64 = (i + 1..width).map(|j| factor[j * width + i] * right[j]).sum();
-        right[i] = (right[i] - known) / factor[i * width + i];
-    }
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@
 //!
 //! All of them move with what is observed, and so does the anchor: where costs drift beyond anything in the sample, the
 //! answer drifts with them, which trees alone cannot. How quickly it should follow, and how far the finest key is to be
-//! believed, differs from service to service, so the weights are fitted: by least squares, drawn towards [`USUAL`] (ridge
-//! regression: Hoerl and Kennard, 1970).
+//! believed, differs from service to service, so the weights are fitted: by least squares, drawn towards [`USUAL`]
+//! ([`crate::ridge`]).
 
 use serde::{Deserialize, Serialize};
 
 use crate::cost::features::{Features, place};
 use crate::cost::table::OWN_REACH;
+use crate::ridge::{dot, solve};
 
 /// What is weighed beside the mean of the finest key: places of features that are ln costs.
 const SEEN: [usize; TERMS - 1] =
@@ -59,28 +60,22 @@ fn distances(features: &Features) -> [f32; TERMS] {
 impl Anchor {
     /// The weights that come nearest to these ln costs.
     pub(crate) fn fitted(features: &[&Features], log_costs: &[f32]) -> Self {
-        let mut squares = [[0f64; TERMS]; TERMS];
-        let mut products = [0f64; TERMS];
-        let mut rows = 0.0;
-        for (features, &log) in features.iter().zip(log_costs) {
-            let distances = distances(features).map(f64::from);
-            let left = f64::from(log - Self::default().log(features));
-            let leverage = distances.iter().fold(0.0, |most: f64, distance| most.max(distance.abs()));
-            let weight = bounded(leverage).powi(2) * bounded(left.abs());
-            rows += weight;
-            for (row, &distance) in distances.iter().enumerate() {
-                products[row] += weight * distance * left;
-                let parts = squares[row].iter_mut().zip(&distances);
-                parts.for_each(|(sum, other)| *sum += weight * distance * other);
-            }
-        }
-        rows = rows.max(1.0);
-        for (term, squares) in squares.iter_mut().enumerate() {
-            squares[term] += RIDGE_ROWS * (squares[term] / rows + LEAST_VARIANCE);
-        }
-        let changes = solved(squares, products);
-        let weights: [f32; TERMS] = std::array::from_fn(|term| USUAL[term] + changes[term] as f32);
-        if weights.iter().all(|weight| weight.is_finite()) { Self(weights) } else { Self::default() }
+        let prior = USUAL.map(f64::from);
+        let inputs: Vec<[f64; TERMS]> = features.iter().map(|row| distances(row).map(f64::from)).collect();
+        let over_mean = |(row, &log): (&&Features, &f32)| f64::from(log - row.0[place::BOTH]);
+        let targets: Vec<f64> = features.iter().zip(log_costs).map(over_mean).collect();
+        let weight = |(input, target): (&[f64; TERMS], &f64)| {
+            let leverage = input.iter().fold(0.0, |most: f64, distance| most.max(distance.abs()));
+            bounded(leverage).powi(2) * bounded((target - dot(input, &prior)).abs())
+        };
+        let weights: Vec<f64> = inputs.iter().zip(&targets).map(weight).collect();
+        let rows = weights.iter().sum::<f64>().max(1.0);
+        let penalties: [f64; TERMS] = std::array::from_fn(|term| {
+            let squares = inputs.iter().zip(&weights).map(|(input, weight)| weight * input[term].powi(2));
+            RIDGE_ROWS * (squares.sum::<f64>() / rows + LEAST_VARIANCE)
+        });
+        let fitted = solve(inputs.as_flattened(), &targets, &weights, &prior, &penalties);
+        fitted.map_or_else(Self::default, |fitted| Self(std::array::from_fn(|term| fitted[term] as f32)))
     }
 
     /// ln cost.
@@ -107,23 +102,6 @@ impl Anchor {
     pub(crate) fn is_sound(&self) -> bool {
         self.0.iter().all(|weight| weight.abs() <= 100.0)
     }
-}
-
-/// Solves a symmetric positive definite system (Gauss, without pivots as none is needed).
-fn solved(mut squares: [[f64; TERMS]; TERMS], mut products: [f64; TERMS]) -> [f64; TERMS] {
-    for pivot in 0..TERMS {
-        for row in pivot + 1..TERMS {
-            let factor = squares[row][pivot] / squares[pivot][pivot];
-            let above = squares[pivot];
-            squares[row].iter_mut().zip(above).for_each(|(square, above)| *square -= factor * above);
-            products[row] -= factor * products[pivot];
-        }
-    }
-    for row in (0..TERMS).rev() {
-        let known: f64 = (row + 1..TERMS).map(|column| squares[row][column] * products[column]).sum();
-        products[row] = (products[row] - known) / squares[row][row];
-    }
-    products
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 //! | above a class border, three of them | 1 if y is above it | residual (squared error, drawn into [0, 1] when served) |
 //! | expected cost | y, through exp | `y/exp(f) - 1` (gamma deviance by Fisher scoring, where a row's curvature is 1) |
 //!
-//! The *anchor* ([`Anchor`]) is what the running means of the request's own keys say, frozen at arrival with the other features: the trees learn
-//! what the running means miss, and where costs drift beyond anything in the sample, the answer drifts with the means
+//! The *anchor* ([`Anchor`]) is what the running means of the request's own keys say, frozen at arrival with the other
+//! features: the trees learn what the running means miss, and where costs drift beyond anything in the sample, the answer drifts with the means
 //! (trees alone cannot extrapolate). A head counts in a split by the inverse of its variance. Each tree sees a random
 //! half of the rows (Friedman 2002) and of the columns (Breiman 2001; Chen and Guestrin, KDD 2016), which costs at most
 //! half a per cent of log-RMSE on the four data sets of `foretide backtest cost` and saves time. Pure: the same rows, borders and settings give the same trees.

@@ -63,7 +63,7 @@ pub(crate) struct CellView {
     /// Moving average of ln cost; moving average of |ln cost - mean|; mean cost, µs; mean size of the response, bytes, 0
     /// while none was measured.
     pub rest: f32x4,
-    /// Mean of ln cost over what was expected of anybody's request with such parameters.
+    /// Mean of ln cost over what was expected of anybody's request with such parameters; 0 in cells that consumers share.
     pub effect: f32,
     /// When last observed, in ticks.
     pub seen: u32,

@@ -129,11 +129,6 @@ impl Features {
         self.0[place::ROUTE]
     }
 
-    /// ln cost that the reference's trees start from: half-way between the shrunk mean and the moving average of the finest key.
-    pub(crate) fn anchor_log(&self) -> f32 {
-        0.5 * (self.0[place::BOTH] + self.0[place::BOTH + 1])
-    }
-
     /// Shares of costs above the three class borders, of the best known key.
     pub(crate) fn shares_above(&self) -> [f32; 3] {
         std::array::from_fn(|border| self.0[place::ABOVE + border])

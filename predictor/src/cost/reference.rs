@@ -8,6 +8,7 @@ use smartcore::error::Failed;
 use smartcore::linalg::basic::matrix::DenseMatrix;
 use smartcore::xgboost::{XGRegressor, XGRegressorParameters};
 
+use crate::cost::anchor::Anchor;
 use crate::cost::features::{FEATURES, Features};
 use crate::cost::reservoir::Sample;
 use crate::cost::trainer::{TrainError, TrainSettings, guarded, parts, winsorised};
@@ -25,7 +26,8 @@ pub fn reference_log_rmse(rows: &[Sample], settings: &TrainSettings) -> Result<f
     let (learned, judged) = parts(rows, settings)?;
     let features: Vec<&Features> = learned.iter().map(|row| &row.features).collect();
     let logs = winsorised(&learned);
-    let from_anchor = |(features, &log): (&&Features, &f32)| f64::from(log - features.anchor_log());
+    let usual = Anchor::default();
+    let from_anchor = |(features, &log): (&&Features, &f32)| f64::from(log - usual.log(features));
     let targets: Vec<f64> = features.iter().zip(&logs).map(from_anchor).collect();
     let asked: Vec<&Features> = judged.iter().map(|row| &row.features).collect();
     let answers = guarded(|| {
@@ -34,7 +36,7 @@ pub fn reference_log_rmse(rows: &[Sample], settings: &TrainSettings) -> Result<f
         answers.map_err(|failed| TrainError::Failed(failed.to_string()))
     })?;
     let missed = |(row, &answer): (&&Sample, &f32)| {
-        let answer = f64::from(row.features.anchor_log() + answer);
+        let answer = f64::from(usual.log(&row.features) + answer);
         (row.work_us.ln() - answer).powi(2)
     };
     Ok((judged.iter().zip(&answers).map(missed).sum::<f64>() / judged.len() as f64).sqrt())

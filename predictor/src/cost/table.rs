@@ -138,10 +138,16 @@ fn excess(features: &Features, own: usize, shared: usize) -> f32 {
 /// Shares of costs above the class borders, by definition; behind a place for the mean of ln cost.
 const PRIOR_ABOVE: f32x4 = f32x4::new([0.0, 0.50, 0.20, 0.05]);
 
+/// How far what was seen so often speaks for itself.
+#[inline(always)]
+fn weight(count: f32) -> f32 {
+    count / (count + PRIOR_WEIGHT)
+}
+
 /// A gist seen so often, shrunk towards its parent's.
 #[inline(always)]
 fn shrunk(parent: f32x4, own: f32x4, count: f32) -> f32x4 {
-    towards(parent, own, f32x4::splat(count / (count + PRIOR_WEIGHT)))
+    towards(parent, own, f32x4::splat(weight(count)))
 }
 
 impl Level {
@@ -159,7 +165,7 @@ impl Level {
     /// expensive things is not expensive.
     #[inline(always)]
     fn effect(&self) -> f32 {
-        self.view.effect * self.view.count / (self.view.count + PRIOR_WEIGHT)
+        self.view.effect * weight(self.view.count)
     }
 
     /// Whether it has seen enough to answer by itself.
@@ -265,7 +271,7 @@ impl Known {
     #[inline(always)]
     pub(crate) fn own_over(&self, log: f32) -> f32 {
         let own = &self.both.view;
-        own.count / (own.count + PRIOR_WEIGHT) * (own.log_mean() - log)
+        weight(own.count) * (own.log_mean() - log)
     }
 
     /// Spread, mean cost (µs) and mean of ln cost of the key that answers when there is no model; `None` if none was seen
