@@ -19,6 +19,10 @@ fn instances_are_started_for_the_announced_crowd_before_it_begins() {
     let world = arrivals::world(&scenario, contender).expect("a sound scenario");
     let standing = Standing::new(&contender.name, run::run(&world));
     assert_eq!(standing.violations, Vec::<String>::new());
+    // The fleet that a run begins with is warm at once; nobody may conclude that starts are instant.
+    let instant: Vec<_> =
+        standing.scaling.iter().filter(|(_, why)| why.contains("a start takes 0.0 s")).collect();
+    assert!(instant.is_empty(), "seed {}: {instant:?}", scenario.seed);
     let begins_s = crowd.start.as_secs_f64();
     let for_it: Vec<_> =
         standing.scaling.iter().filter(|(_, why)| why.contains("event 'campaign'")).collect();

@@ -428,14 +428,15 @@ impl<'w> Sim<'w> {
 
     fn begin_start(&mut self, instance: InstanceId) {
         let nth = self.started.len();
-        let cold_start = self.world.cold_starts.get(nth % self.world.cold_starts.len().max(1)).copied();
-        // The fleet that a run begins with is there already: what is simulated is operation, not installation.
-        let cold_start =
-            if self.now == self.world.start { Duration::ZERO } else { cold_start.unwrap_or_default() };
+        let cold_starts = &self.world.cold_starts;
+        let cold_start = cold_starts.get(nth % cold_starts.len().max(1)).copied().unwrap_or_default();
+        // The fleet that a run begins with is there already: what is simulated is operation, not installation. What its
+        // starts took is known all the same; a planner that took them for instant would not look ahead.
+        let ready_at = if self.now == self.world.start { self.now } else { self.now.plus(cold_start) };
         self.start(instance, cold_start);
         let address = format!("sim:{}", instance.0);
         self.controller.handle(self.now, Input::Fleet(FleetEvent::Started { instance, address }));
-        self.plan(self.now.plus(cold_start), Event::Ready(instance));
+        self.plan(ready_at, Event::Ready(instance));
     }
 
     fn answer_later(&mut self, input: Input) {

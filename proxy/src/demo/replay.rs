@@ -15,8 +15,10 @@ use crate::demo::watcher::Timeline;
 /// Loopback and two event loops, one way; what an empty request costs on top of its work.
 const NETWORK_DELAY: Duration = Duration::from_micros(150);
 
-/// Utilisations that the reactive autoscaler is tried at.
-const REACTIVE_UTILISATIONS: [f64; 9] = [0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
+/// Utilisations that the reactive autoscaler is tried at: closer than one instance of six apart where small fleets with
+/// heavy requests need it, so that it can spend what predictive spends.
+pub const REACTIVE_UTILISATIONS: [f64; 18] =
+    [0.15, 0.175, 0.2, 0.225, 0.25, 0.275, 0.3, 0.325, 0.35, 0.375, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9];
 
 /// Both replays.
 pub struct Replayed {

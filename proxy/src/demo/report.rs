@@ -6,16 +6,34 @@ use foretide_loadtest::sim::outcome::Figures;
 use serde_json::{Value, json};
 
 use crate::demo::DemoOutcome;
+use crate::demo::replay::REACTIVE_UTILISATIONS;
+
+/// With fewer requests than this the 99th percentile hangs on a dozen of them.
+const TELLING_REQUESTS: u64 = 2_000;
 
 /// The table with what it means.
 pub fn summary(outcome: &DemoOutcome) -> String {
     format!(
         "\n{}\nlive: what clients saw. predictive, reactive: this run's own arrivals and measured costs again in the \
          simulator;\nlive against predictive tells how true the replay is. reactive: least-request and an autoscaler on \
-         request rate,\nsame limits; its target ({:.1} requests/s per instance) is the best of nine for this very run that \
-         costs no more\ninstance-seconds than predictive.\n",
+         request rate,\nsame limits; its target ({:.1} requests/s per instance) is the best of {} for this very run that \
+         costs no more\ninstance-seconds than predictive.\n{}",
         text_table(&rows(outcome)),
-        outcome.reactive_target_rate_per_s
+        outcome.reactive_target_rate_per_s,
+        REACTIVE_UTILISATIONS.len(),
+        caution(outcome.predictive.requests)
+    )
+}
+
+/// What figures of a short run are worth.
+fn caution(requests: u64) -> String {
+    if requests >= TELLING_REQUESTS {
+        return String::new();
+    }
+    format!(
+        "The slowest 1 % of {requests} requests are {}: chance has a say in the p99. Run it longer (150 s is usual) or \
+         with another --seed.\n",
+        requests / 100
     )
 }
 
@@ -42,9 +60,11 @@ pub fn page(outcome: &DemoOutcome) -> String {
     page.paragraph(&format!(
         "live: what clients saw. predictive and reactive: the same arrivals and measured costs in the simulator. \
          reactive is least-request with an autoscaler on request rate under the same limits; its target ({:.1} \
-         requests/s per instance) is the best of nine for this very run that costs no more instance-seconds than \
-         predictive.",
-        outcome.reactive_target_rate_per_s
+         requests/s per instance) is the best of {} for this very run that costs no more instance-seconds than \
+         predictive. {}",
+        outcome.reactive_target_rate_per_s,
+        REACTIVE_UTILISATIONS.len(),
+        caution(outcome.predictive.requests)
     ));
     page.chart(&Chart {
         title: "Load: what came, and what had been forecast a lead time before (90 % interval)".into(),
