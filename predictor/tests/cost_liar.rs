@@ -102,7 +102,9 @@ fn a_liar_with_a_tenth_of_the_traffic_moves_others_by_little() {
             factor: |i| if uniform(i, 9) < 0.2 { LIE } else { 1.0 },
             bounds: (2.1, 4.5),
         },
-        Lie { how: "always down", factor: |_| 1.0 / LIE, bounds: (1.2, 1.3) },
+        Lie { how: "always down", factor: |_| 1.0 / LIE, bounds: (1.2, 1.6) },
+        // No lie at all, but other rows, and so other trees: what chance alone moves.
+        Lie { how: "a tenth either way", factor: |i| 0.9 + 0.2 * uniform(i, 3), bounds: (1.15, 1.6) },
     ];
     for (first, spread) in WORLDS.into_iter().flat_map(|first| [0.3, 0.8, 1.3].map(|spread| (first, spread)))
     {

@@ -55,7 +55,7 @@ const UNLUCKY: (u64, u32) = (5, 7);
 /// it takes more than with 200 mostly because more instances share a bit of the peers' notes.
 const GATES: [Gate; 8] = [
     Gate { stage: Stage::Extract, load: Load::Idle, size: 20, most: 2_400 },
-    Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 3_500 },
+    Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 3_670 },
     Gate { stage: Stage::Decide, load: Load::Idle, size: 20, most: 1_680 },
     Gate { stage: Stage::Decide, load: Load::Limited, size: 20, most: 1_845 },
     Gate { stage: Stage::Decide, load: Load::Seeing, size: 20, most: 3_145 },

@@ -85,6 +85,15 @@ impl Anchor {
         features.0[place::BOTH] + parts.iter().sum::<f32>()
     }
 
+    /// The features with this anchor among them: trees that ask about it need not put it together from its parts, which matters
+    /// to those heads that do not start from it.
+    #[inline(always)]
+    pub(crate) fn among(&self, features: &Features) -> Features {
+        let mut row = *features;
+        row.0[place::ANCHOR] = self.log(features);
+        row
+    }
+
     /// What each term adds to the mean of the finest key.
     #[inline(always)]
     fn parts(&self, features: &Features) -> [f32; TERMS] {

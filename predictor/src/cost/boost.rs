@@ -25,7 +25,7 @@ const MIN_LEAF_ROWS: f32 = 25.0;
 /// Rows that a leaf is drawn towards 0 with.
 const LAMBDA: f32 = 10.0;
 /// A row may pull its expected cost by this much at most: one outlier must not own a leaf.
-const MOST_PULL: f32 = 15.0;
+const MOST_PULL: f32 = 10.0;
 
 /// What to boost.
 #[derive(Clone, Copy, Debug)]
@@ -54,12 +54,13 @@ pub(crate) fn boost(
     log_costs: &[f32],
     settings: &BoostSettings,
 ) -> Forest {
-    let columns = columns(features);
-    let mut rows: Vec<Row> = features
+    let with_anchor: Vec<Features> = features.iter().map(|row| anchor.among(row)).collect();
+    let columns = columns(&with_anchor.iter().collect::<Vec<_>>());
+    let mut rows: Vec<Row> = with_anchor
         .iter()
         .zip(log_costs)
         .map(|(features, &log)| Row {
-            target: log - anchor.log(features),
+            target: log - features.anchor_log(),
             above: settings.log_borders.map(|border| f32::from(u8::from(log > border))),
             sums: [0.0; LANES],
         })

@@ -131,7 +131,7 @@ fn from_means(known: &Known) -> Answers {
         _ => route_mean,
     };
     let source_mean = mean_log(3, route_mean);
-    let gists = [known.parameter_gist(), known.source.gist, known.route.gist, known.same_gist(0.0)];
+    let gists = [known.fine.gist, known.source.gist, known.route.gist, known.same_among_alike()];
     let [_, light, medium, heavy] = f32x4::transpose(gists);
     Answers {
         logs: [f32::NAN, known.both.mean(), route_log],

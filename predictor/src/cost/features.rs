@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::cost::query::{CATEGORIES, NUMBERS};
 
 /// Width of the feature vector.
-pub const FEATURES: usize = 57;
+pub const FEATURES: usize = 58;
 
 /// Where in [`Features`] the groups begin. A level is four numbers: shrunk mean, EWMA and last of ln cost, and
 /// ln(1 + count).
@@ -37,9 +37,12 @@ pub(crate) mod place {
     pub(crate) const ROUTE_CODE: usize = ABOVE + 3;
     /// Of the very same request: shrunk mean of ln cost, ln(1 + count), shares above the class borders.
     pub(crate) const SAME: usize = ROUTE_CODE + 1;
+    /// What the means say together; each model puts its own there ([`crate::cost::anchor::Anchor::among`]), until then it is
+    /// that of the finest key.
+    pub(crate) const ANCHOR: usize = SAME + 5;
 }
 
-const _: () = assert!(place::SAME + 5 == FEATURES && NUMBERS == 12 && CATEGORIES == 8);
+const _: () = assert!(place::ANCHOR + 1 == FEATURES && NUMBERS == 12 && CATEGORIES == 8);
 
 /// What the trees see; as it was on arrival.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,6 +110,7 @@ pub const NAMES: [&str; FEATURES] = [
     "same request: share above light",
     "same request: share above medium",
     "same request: share above heavy",
+    "means together",
 ];
 
 impl Features {
@@ -122,6 +126,11 @@ impl Features {
         } else {
             self.route_mean_log()
         }
+    }
+
+    /// ln cost by the means together.
+    pub(crate) fn anchor_log(&self) -> f32 {
+        self.0[place::ANCHOR]
     }
 
     /// ln cost that the route's mean answered on arrival.

@@ -114,6 +114,17 @@ impl Forest {
         Self::from(SavedForest { base, steps, depth: depth as u8, questions, leaves })
     }
 
+    /// The same with what the trees add to these heads times a factor.
+    pub(crate) fn scaled(mut self, heads: [usize; 2], factor: f32) -> Self {
+        heads.iter().for_each(|&head| self.saved.steps[head] *= factor);
+        self
+    }
+
+    /// Where a head starts.
+    pub(crate) fn base(&self, head: usize) -> f32 {
+        self.saved.base[head]
+    }
+
     /// Base values plus the sums of the leaves that the features lead to, by head.
     pub(crate) fn sums(&self, features: &Features) -> Leaf {
         // With the number of leaves known when compiled no place needs a check.

@@ -96,8 +96,9 @@ impl CostModel {
 
     /// All the trees say. Never panics, may be NaN if the model is broken.
     pub fn answer(&self, features: &Features) -> ModelAnswer {
-        let sums = self.forest.sums(features);
-        let anchor = self.anchor.log(features);
+        let features = self.anchor.among(features);
+        let sums = self.forest.sums(&features);
+        let anchor = features.anchor_log();
         ModelAnswer {
             log: anchor + sums[LOG],
             mean_log: anchor + sums[MEAN],
@@ -113,6 +114,7 @@ impl CostModel {
     /// Which features moved the prediction of ln cost. The anchor (the mean of the request's own keys, from which
     /// the trees start) counts as the effect of that feature.
     pub fn explain(&self, features: &Features) -> Explanation {
+        let features = &self.anchor.among(features);
         let (mut moved, mut bias) = self.forest.contributions(features, LOG);
         // The anchor is large; what it adds is its distance from the mean of its route.
         bias += features.route_mean_log();

@@ -250,7 +250,8 @@ impl Known {
         row[place::ROUTE_CODE] = category_feature(query.route_key);
         let [mean, above @ ..] = self.same_gist(self.both.mean()).to_array();
         row[place::SAME] = mean;
-        row[place::SAME + 2..].copy_from_slice(&above);
+        row[place::SAME + 2..place::ANCHOR].copy_from_slice(&above);
+        row[place::ANCHOR] = self.both.mean();
         Features(row)
     }
 
@@ -265,6 +266,12 @@ impl Known {
     #[inline(always)]
     pub(crate) fn same_gist(&self, mean: f32) -> f32x4 {
         shrunk(PRIOR_ABOVE + first(mean), self.same.gist, self.same.count)
+    }
+
+    /// Class histogram of the very same request, shrunk towards that of those who ask alike.
+    #[inline(always)]
+    pub(crate) fn same_among_alike(&self) -> f32x4 {
+        shrunk(self.fine.gist, self.same.gist, self.same.count)
     }
 
     /// How much more this consumer's own requests of the kind cost than `log`, ln cost; the less, the fewer there were.

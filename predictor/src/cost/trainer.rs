@@ -13,7 +13,7 @@ use crate::cost::anchor::Anchor;
 use crate::cost::boost::{BoostSettings, boost};
 use crate::cost::classes::{CostClasses, likeliest_class};
 use crate::cost::features::Features;
-use crate::cost::forest::MAX_DEPTH;
+use crate::cost::forest::{Forest, LOG, MAX_DEPTH, MEAN};
 use crate::cost::interval;
 use crate::cost::model::{CostModel, ModelCard};
 use crate::cost::query::CostClass;
@@ -27,6 +27,12 @@ const WINSOR_MARGIN: f64 = std::f64::consts::LN_2;
 /// A new model may be this much worse than the serving one on the newest rows, as a tenth of the rows is a noisy judge
 /// and freshness counts.
 const CHAMPION_TOLERANCE: f64 = 1.01;
+/// Rows that 1 is worth in [`holding`] ...
+const HELD_ROWS: f32 = 100.0;
+/// ... how far out one of the newest may pull at it, ln cost: a factor of 50 ...
+const MOST_HELD: f32 = 4.0;
+/// ... and its upper end: leaves are drawn in by a tenth or two where there is much to learn.
+const MOST_HOLDING: f32 = 1.2;
 /// Below this there is no newest tenth worth the name.
 const LEAST_ROWS: usize = 50;
 
@@ -124,6 +130,8 @@ pub fn train_for_classes(
         rows_to_us: judged[judged.len() - 1].at.as_us(),
         ..ModelCard::default()
     };
+    let holding = holding(&anchor, &forest, &judged);
+    let forest = forest.scaled([LOG, MEAN], holding);
     let candidate = CostModel::new(anchor, forest, ModelCard::default());
     examine(&candidate, &learned, &judged, &mut card);
     let champion = champion.map(|champion| log_rmse(&judged, |features| champion.log_work(features)));
@@ -140,6 +148,23 @@ pub fn train_for_classes(
         }
     }
     Ok(candidate.with_card(card))
+}
+
+/// How far what the trees add to the anchor holds on rows that they have not seen: by least squares, drawn towards 1. Below 1
+/// they have learned noise, or what held then; above 1 they were drawn in too far. Between two tenths and one on services of
+/// which the running means say all there is to say.
+fn holding(anchor: &Anchor, forest: &Forest, judged: &[&Sample]) -> f32 {
+    let bounded = |distance: f32| distance.clamp(-MOST_HELD, MOST_HELD);
+    let (mut products, mut squares) = (0.0, 0.0);
+    for row in judged {
+        let features = anchor.among(&row.features);
+        let start = features.anchor_log() + forest.base(LOG);
+        let added = bounded(forest.sums(&features)[LOG] - forest.base(LOG));
+        products += added * bounded(row.work_us.ln() as f32 - start);
+        squares += added * added;
+    }
+    let prior = HELD_ROWS * squares / judged.len() as f32 + f32::MIN_POSITIVE;
+    ((products + prior) / (squares + prior)).clamp(0.0, MOST_HOLDING)
 }
 
 /// The newest usable rows, as many as are wanted: the older nine tenths to learn from, and the newest tenth to be judged by.
@@ -221,4 +246,46 @@ fn examine(candidate: &CostModel, learned: &[&Sample], judged: &[&Sample], card:
     card.class_accuracy = share(right);
     card.key_class_accuracy = share(right_by_key);
     card.sum_ratio = expected / actual;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::features::{FEATURES, place};
+    use crate::cost::query::CostQuery;
+    use crate::hash;
+    use crate::id::RouteId;
+
+    /// 2,000 requests with ten numbers, whose ln cost is `signal` times the first, and noise.
+    fn rows(signal: f32, seed: u64) -> Vec<Sample> {
+        let uniform = |row: u64, purpose: u64| {
+            (hash::pair(row * 100 + purpose, seed) >> 40) as f32 / (1u64 << 24) as f32
+        };
+        let sample = |row: u64| {
+            let mut features = Features([0.0; FEATURES]);
+            features.0[place::NUMBERS..][..10]
+                .iter_mut()
+                .zip(0..)
+                .for_each(|(number, which)| *number = uniform(row, which));
+            let log = signal * features.0[place::NUMBERS] + uniform(row, 50) - 0.5;
+            let query = CostQuery::new(RouteId(0), 1, 1);
+            Sample { at: Timestamp::from_us(row), query, features, work_us: f64::from(log).exp() }
+        };
+        (0..2_000).map(sample).collect()
+    }
+
+    #[test]
+    fn trees_that_learned_noise_hardly_count_and_those_that_learned_something_do() {
+        let held = |signal| {
+            let (old, new) = (rows(signal, 1), rows(signal, 2));
+            let features: Vec<&Features> = old.iter().map(|row| &row.features).collect();
+            let logs: Vec<f32> = old.iter().map(|row| row.work_us.ln() as f32).collect();
+            let boosting =
+                BoostSettings { trees: 50, depth: 6, learning_rate: 0.2, seed: 3, log_borders: [0.0; 3] };
+            let forest = boost(&Anchor::default(), &features, &logs, &boosting);
+            holding(&Anchor::default(), &forest, &new.iter().collect::<Vec<_>>())
+        };
+        let (noise, something) = (held(0.0), held(2.0));
+        assert!(noise < 0.2 && (0.9..1.2).contains(&something), "{noise} {something}");
+    }
 }
