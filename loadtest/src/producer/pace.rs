@@ -24,6 +24,10 @@ const MEASURED_REQUESTS: usize = 100;
 /// CPU time of these on the machine that [`SPEEDS`] are for; then a request takes some 8 ms of a core.
 const USUAL_CPU: Duration = Duration::from_millis(800);
 
+/// After each step, as a core with a quota has them: one that works without a pause does the same in up to a quarter less CPU
+/// time, and the fleet would be too slow for the traffic.
+const PAUSE: Duration = Duration::from_millis(3);
+
 /// The fleet may keep this share of the machine's cores busy; proxy, clients and the rest need some too.
 const MOST_OF_THE_MACHINE: f64 = 0.75;
 
@@ -37,10 +41,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Measures this one; blocks for about a second. Where that cannot be done it is taken for a usual one.
+    /// Measures this one; blocks for some two seconds. Where that cannot be done it is taken for a usual one.
     pub fn measured() -> Self {
         let cores = thread::available_parallelism().map_or(2, usize::from);
-        Self::of(cpu_time_of(measured_requests(), 1).unwrap_or(USUAL_CPU), cores)
+        Self::of(cpu_time_beside_others().unwrap_or(USUAL_CPU), cores)
     }
 
     fn of(cpu: Duration, cores: usize) -> Self {
@@ -65,23 +69,37 @@ pub fn speed_by_port(speeds: &[f64], port: u16) -> f64 {
     speeds.get(usize::from(port) % speeds.len().max(1)).copied().unwrap_or(1.0)
 }
 
-/// CPU time of these requests, one after the other on the caller's thread; making their data does not count. Blocks for
-/// that long, and some 0.2 s more. `None`: SQLite has no memory, or one is not for the sample producer.
+/// CPU time of the measured requests on two threads at once, as instances do them.
+fn cpu_time_beside_others() -> Option<Duration> {
+    thread::scope(|scope| {
+        let workers = [0, 1].map(|worker| {
+            let requests = measured_requests().skip(worker).step_by(2);
+            scope.spawn(move || cpu_time_of(requests, worker as u64))
+        });
+        workers.into_iter().map(|worker| worker.join().ok().flatten()).sum()
+    })
+}
+
+/// CPU time of these requests, one after the other on the caller's thread, with pauses; making their data does not count.
+/// Blocks for that long, and some 0.2 s more. `None`: SQLite has no memory, or one is not for the sample producer.
 fn cpu_time_of(requests: impl Iterator<Item = PlannedRequest>, seed: u64) -> Option<Duration> {
     let mut warehouse = Warehouse::stocked(seed, |piece| piece())?;
-    let before = thread_cpu_time();
+    let mut used = Duration::ZERO;
     for request in requests {
         let (path, query) = request.path_and_query.split_once('?').unwrap_or((&request.path_and_query, ""));
         let mut work = Work::parse(path, query, &request.tenant)?.ok()?;
         loop {
-            match work.step(&mut warehouse) {
-                Progress::More => {}
+            let before = thread_cpu_time();
+            let progress = work.step(&mut warehouse);
+            used += thread_cpu_time().saturating_sub(before);
+            match progress {
+                Progress::More => thread::sleep(PAUSE),
                 Progress::Done(_) => break,
                 Progress::Failed => return None,
             }
         }
     }
-    Some(thread_cpu_time().saturating_sub(before))
+    Some(used)
 }
 
 /// Always the same ones.
