@@ -93,7 +93,7 @@ fn cpu_time_of(requests: impl Iterator<Item = PlannedRequest>, seed: u64) -> Opt
             let progress = work.step(&mut warehouse);
             used += thread_cpu_time().saturating_sub(before);
             match progress {
-                Progress::More => thread::sleep(PAUSE),
+                Progress::More => thread::park_timeout(PAUSE),
                 Progress::Done(_) => break,
                 Progress::Failed => return None,
             }
