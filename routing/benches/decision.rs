@@ -58,7 +58,7 @@ const GATES: [Gate; 8] = [
     Gate { stage: Stage::Predict, load: Load::Idle, size: 20, most: 3_670 },
     Gate { stage: Stage::Decide, load: Load::Idle, size: 20, most: 1_680 },
     Gate { stage: Stage::Decide, load: Load::Limited, size: 20, most: 1_845 },
-    Gate { stage: Stage::Decide, load: Load::Seeing, size: 20, most: 3_145 },
+    Gate { stage: Stage::Decide, load: Load::Seeing, size: 20, most: 3_040 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 20, most: 2_205 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 100, most: 7_980 },
     Gate { stage: Stage::Decide, load: Load::Busy, size: 200, most: 7_010 },

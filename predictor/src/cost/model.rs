@@ -63,7 +63,9 @@ pub struct ModelCard {
     pub trees: usize,
     /// Depth of each tree.
     pub depth: usize,
-    /// log-RMSE on the newest tenth, which it did not learn from.
+    /// How far what the trees add to the running means counts: as far as it held on the newest tenth; 1: as it was learned.
+    pub trees_hold: f64,
+    /// log-RMSE on the newest tenth, from which it learned nothing else.
     pub log_rmse: f64,
     /// log-RMSE of the per-key running mean on the same rows.
     pub key_mean_log_rmse: f64,

@@ -119,19 +119,20 @@ pub fn train_for_classes(
     if !forest.is_sound() {
         return Err(TrainError::Failed("a leaf or threshold is not a number".into()));
     }
+    let holding = holding(&anchor, &forest, &judged);
+    let forest = forest.scaled([LOG, MEAN], holding);
     let mut card = ModelCard {
         version,
         trained_at_us: now.as_us(),
         rows: learned.len(),
         trees: settings.trees,
         depth: settings.depth.clamp(1, MAX_DEPTH),
+        trees_hold: f64::from(holding),
         class_borders_us,
         rows_from_us: learned[0].at.as_us(),
         rows_to_us: judged[judged.len() - 1].at.as_us(),
         ..ModelCard::default()
     };
-    let holding = holding(&anchor, &forest, &judged);
-    let forest = forest.scaled([LOG, MEAN], holding);
     let candidate = CostModel::new(anchor, forest, ModelCard::default());
     examine(&candidate, &learned, &judged, &mut card);
     let champion = champion.map(|champion| log_rmse(&judged, |features| champion.log_work(features)));

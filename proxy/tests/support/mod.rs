@@ -166,6 +166,7 @@ fn model(s: u64) -> ModelReport {
             rows: 8_000,
             trees: 60,
             depth: 6,
+            trees_hold: 0.94,
             log_rmse: 0.213,
             key_mean_log_rmse: 0.346,
             route_mean_log_rmse: 0.912,

@@ -34,7 +34,11 @@ pub fn words(card: &ModelCard) -> String {
         when(card.rows_from_us),
         when(card.rows_to_us)
     );
-    let _ = writeln!(text, "on the newest tenth, which it did not learn from:");
+    let _ = writeln!(
+        text,
+        "on the newest tenth, from which it learned only how far to believe its trees (×{:.2}):",
+        card.trees_hold
+    );
     let against = |rmse: f64| if rmse > 0.0 { 100.0 * (1.0 - card.log_rmse / rmse) } else { 0.0 };
     let _ = writeln!(text, "  log-RMSE {:.3}, off by a factor of {:.2}", card.log_rmse, card.log_rmse.exp());
     for (name, rmse) in [("key mean", card.key_mean_log_rmse), ("route mean", card.route_mean_log_rmse)] {

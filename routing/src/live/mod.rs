@@ -44,12 +44,13 @@ const MOST_YIELDING: f32 = 10.0;
 #[repr(C, align(64))]
 pub struct LiveLoad {
     flight: Flight,
+    /// Beside the other part that scans read, not in another page.
+    others: Others,
     clock: ServiceClock,
     latency: PeakLatency,
     /// Requests that have ended, or were given up.
     ended: AtomicU64,
     turns: Turns,
-    others: Others,
 }
 
 /// Requests and predicted work taken on since the start, in one word that overflows: only differences mean something,

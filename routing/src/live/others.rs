@@ -42,30 +42,30 @@ const SHORTEST_FRESH: Duration = Duration::from_millis(1);
 /// No residual was said.
 const UNSAID: u32 = f32::NAN.to_bits();
 
-/// Running sums as words of two single-precision numbers.
-#[derive(Debug)]
-struct SharedSums([AtomicU64; BUCKETS + 1]);
-
-impl Default for SharedSums {
-    fn default() -> Self {
-        Self([const { AtomicU64::new(0) }; BUCKETS + 1])
-    }
+/// Running sums as words of two single-precision numbers: what lies below each bucket, and before these, in the cache line that
+/// a scan reads anyway, all.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct SharedSums {
+    all: AtomicU64,
+    below: [AtomicU64; BUCKETS],
 }
 
 impl SharedSums {
+    /// Of what lies below a bucket, 0 to 16: at 16, of all.
     #[inline(always)]
-    fn word(&self, bucket: usize) -> u64 {
-        self.0[bucket.min(BUCKETS)].load(Relaxed)
+    fn word(&self, bucket: usize) -> &AtomicU64 {
+        self.below.get(bucket).unwrap_or(&self.all)
     }
 
     fn below(&self, bucket: usize) -> Part {
-        let word = self.word(bucket);
+        let word = self.word(bucket).load(Relaxed);
         Part { requests: f32::from_bits((word >> 32) as u32), work_us: f32::from_bits(word as u32) }
     }
 
     fn put(&self, bucket: usize, part: Part) {
         let word = u64::from(part.requests.to_bits()) << 32 | u64::from(part.work_us.to_bits());
-        self.0[bucket].store(word, Relaxed);
+        self.word(bucket).store(word, Relaxed);
     }
 
     #[inline(always)]
@@ -76,13 +76,13 @@ impl SharedSums {
 
 /// The others' requests on one instance; a part of [`LiveLoad`].
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(crate) struct Others {
     heard_at_us: AtomicU64,
+    sums: SharedSums,
     residual: AtomicU32,
     /// A question is under way until then, at the latest.
     asking_until_us: AtomicU64,
-    sums: SharedSums,
 }
 
 impl Default for Others {
@@ -210,18 +210,19 @@ impl PoolSight {
             newcomer,
             mean: self.mean.ahead(newcomer),
             now_us: now.as_us(),
-            memory_us: f32::from_bits(self.memory_us.load(Relaxed)),
+            per_memory_us: f32::from_bits(self.memory_us.load(Relaxed)).recip(),
             lifetime_us: lifetime_us as f32,
         }))
     }
 
     /// Requests that the others have on an instance, as far as is known now; `None`: the pool is silent.
     pub fn requests(&self, live: &LiveLoad, now: Timestamp) -> Option<f32> {
-        let Seen(Ageing { mean, now_us, memory_us, lifetime_us, .. }) = self.seen(Newcomer::of(1.0), now)?;
+        let Seen(Ageing { mean, now_us, per_memory_us, lifetime_us, .. }) =
+            self.seen(Newcomer::of(1.0), now)?;
         let others = live.others();
         let age_us = now_us.saturating_sub(others.heard_at_us.load(Relaxed)) as f32;
         let known = others.sums.below(BUCKETS).requests;
-        Some(mean.requests + sight::keep(age_us, memory_us, lifetime_us) * (known - mean.requests))
+        Some(mean.requests + sight::keep(age_us, per_memory_us, lifetime_us) * (known - mean.requests))
     }
 
     /// Speed residual that an instance said within the life of an entry, as it is: not centred over the pool.
@@ -237,10 +238,10 @@ impl Seen {
     #[inline(always)]
     pub(crate) fn ahead(&self, lives: [&LiveLoad; LANES]) -> four::Others {
         let others = each(lives, LiveLoad::others);
-        let bucket = self.0.newcomer.bucket();
+        let bucket = self.0.newcomer.bucket() % BUCKETS;
         let heard_at_us = each(others, |others| others.heard_at_us.load(Relaxed));
-        let below = |bucket| each(others, |others| others.sums.word(bucket));
-        self.0.of(heard_at_us, below(bucket), below(BUCKETS))
+        let below = each(others, |others| others.sums.below[bucket].load(Relaxed));
+        self.0.of(heard_at_us, below, each(others, |others| others.sums.all.load(Relaxed)))
     }
 }
 

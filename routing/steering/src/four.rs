@@ -14,8 +14,8 @@ pub const LANES: usize = 4;
 /// Bits of a double from 2^52 on, where its last bit counts as one: a whole number below that, put there, is that much more.
 const WHOLE: u64 = 0x4330_0000_0000_0000;
 const WHOLE_ZERO: f64 = (1u64 << 52) as f64;
-/// Nothing is older: 71 years.
-const OLDEST_US: u64 = 1 << 51;
+/// Nothing is older: 35 minutes, so that ages are whole numbers of 32 bits.
+const OLDEST_US: u64 = i32::MAX as u64;
 
 /// What a generation of the routing table fixes of an instance's score, in one register.
 #[derive(Clone, Copy, Debug)]
@@ -73,8 +73,8 @@ pub struct Ageing {
     pub mean: Ahead,
     /// Now, microseconds.
     pub now_us: u64,
-    /// Time constant of the ageing, microseconds.
-    pub memory_us: f32,
+    /// 1 over the time constant of the ageing, microseconds.
+    pub per_memory_us: f32,
     /// Age from which on an entry says nothing, microseconds.
     pub lifetime_us: f32,
 }
@@ -84,10 +84,10 @@ impl Ageing {
     /// of two single-precision numbers, work below and requests above.
     #[inline(always)]
     pub fn of(&self, heard_at_us: [u64; LANES], below: [u64; LANES], all: [u64; LANES]) -> Others {
-        let age_us = |heard_at_us: u64| self.now_us.saturating_sub(heard_at_us).min(OLDEST_US);
-        let age_us = single(whole(u64x4::new(each(heard_at_us, age_us))));
+        let age_us = |heard_at_us: u64| self.now_us.saturating_sub(heard_at_us).min(OLDEST_US) as i32;
+        let age_us = f32x4::from_i32x4(i32x4::new(each(heard_at_us, age_us)));
         let one = f32x4::ONE;
-        let age = age_us / f32x4::splat(self.memory_us);
+        let age = age_us * f32x4::splat(self.per_memory_us);
         let keep = one / (one + age + f32x4::splat(0.5) * age * age);
         let keep = age_us.simd_gt(f32x4::splat(self.lifetime_us)).bitselect(f32x4::ZERO, keep);
         let ((lighter_us, lighter), (work_us, requests)) = (halves(below), halves(all));
@@ -297,7 +297,8 @@ mod tests {
         ) {
             let newcomer = Newcomer::of(work_us);
             let mean = Ahead { requests: mean_requests, interference_us: 0.5 * mean_us, work_us: mean_us };
-            let ageing = Ageing { newcomer, mean, now_us, memory_us, lifetime_us };
+            let per_memory_us = 1.0 / memory_us;
+            let ageing = Ageing { newcomer, mean, now_us, per_memory_us, lifetime_us };
             let word = |requests: f32, work_us: f32| u64::from(requests.to_bits()) << 32 | u64::from(work_us.to_bits());
             let found = ageing.of(
                 heard.map(|one| one.0),
@@ -308,7 +309,7 @@ mod tests {
                 let part = |requests, work_us| Part { requests, work_us };
                 let known = Ahead::between(newcomer, part(lighter, lighter_us), part(requests, work_us));
                 let age_us = now_us.saturating_sub(heard_at_us) as f32;
-                let one = mean.towards(known, sight::keep(age_us, memory_us, lifetime_us));
+                let one = mean.towards(known, sight::keep(age_us, per_memory_us, lifetime_us));
                 let of = |four: f32x4| four.to_array()[lane];
                 let four = [of(found.requests), of(found.interference_us), of(found.work_us)];
                 prop_assert_eq!(four, [one.requests, one.interference_us, one.work_us]);

@@ -189,7 +189,7 @@ impl Fleet {
     fn keep(&self, sight: &Sight, now: Timestamp) -> f32 {
         let Some(heard_at) = sight.heard_at else { return 0.0 };
         let age_us = now.as_us().saturating_sub(heard_at.as_us()) as f32;
-        keep(age_us, self.memory_us, LIFETIME.as_micros() as f32)
+        keep(age_us, self.memory_us.recip(), LIFETIME.as_micros() as f32)
     }
 
     /// Mean speed residual of those measured; 0 when nobody is.
@@ -199,14 +199,14 @@ impl Fleet {
     }
 }
 
-/// How much of an entry of this age still counts, 1 to 0; all in microseconds.
+/// How much of an entry of this age still counts, 1 to 0; all in microseconds. `per_memory_us`: 1 over the time constant.
 #[inline(always)]
-pub fn keep(age_us: f32, memory_us: f32, lifetime_us: f32) -> f32 {
+pub fn keep(age_us: f32, per_memory_us: f32, lifetime_us: f32) -> f32 {
     if age_us > lifetime_us {
         return 0.0;
     }
     // The first terms of the exponential: as good, and a division instead of a call.
-    let age = age_us / memory_us;
+    let age = age_us * per_memory_us;
     1.0 / (1.0 + age + 0.5 * age * age)
 }
 
