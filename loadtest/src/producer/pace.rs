@@ -18,7 +18,7 @@ use crate::traffic::schedule::{PlannedRequest, Shape, arrivals, default_mix};
 /// together less than two cores, so that a demo measures the proxy's choices and not the machine's limits.
 const SPEEDS: [f64; 6] = [0.30, 0.20, 0.28, 0.16, 0.25, 0.22];
 
-/// Requests whose work is measured: under a second, and the heavy ones among them have their usual share.
+/// Requests whose work is measured: a second and a half with the pauses, and the heavy ones among them have their usual share.
 const MEASURED_REQUESTS: usize = 100;
 
 /// CPU time of these on the machine that [`SPEEDS`] are for; then a request takes some 8 ms of a core.
@@ -81,7 +81,7 @@ fn cpu_time_beside_others() -> Option<Duration> {
 }
 
 /// CPU time of these requests, one after the other on the caller's thread, with pauses; making their data does not count.
-/// Blocks for that long, and some 0.2 s more. `None`: SQLite has no memory, or one is not for the sample producer.
+/// Blocks for all that, and some 0.2 s more. `None`: SQLite has no memory, or one is not for the sample producer.
 fn cpu_time_of(requests: impl Iterator<Item = PlannedRequest>, seed: u64) -> Option<Duration> {
     let mut warehouse = Warehouse::stocked(seed, |piece| piece())?;
     let mut used = Duration::ZERO;
