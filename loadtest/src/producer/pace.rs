@@ -24,7 +24,7 @@ const MEASURED_REQUESTS: usize = 100;
 /// CPU time of these on the machine that [`SPEEDS`] are for; then a request takes some 8 ms of a core.
 const USUAL_CPU: Duration = Duration::from_millis(800);
 
-/// After each step, as a core with a quota has them: one that works without a pause does the same in up to a quarter less CPU
+/// After each step, as a core with a quota has them: one that works without a pause does the same in a tenth to a fifth less CPU
 /// time, and the fleet would be too slow for the traffic.
 const PAUSE: Duration = Duration::from_millis(3);
 

@@ -26,7 +26,7 @@ const MIN_LEAF_ROWS: f32 = 25.0;
 const LAMBDA: f32 = 10.0;
 /// A row may pull its expected cost by this much at most: one outlier must not own a leaf. At 15 two of them in a leaf of 25 could
 /// not be outweighed, and one consumer that lied now and then moved what others were told 6.5-fold instead of 1.9-fold
-/// (`tests/cost_liar.rs`); the sets of `foretide backtest cost` show no difference.
+/// (`tests/cost_liar.rs`); the sets of `foretide backtest cost` hardly differ.
 const MOST_PULL: f32 = 10.0;
 
 /// What to boost.

@@ -1,7 +1,8 @@
 //! Training: boosted trees on the frozen features of finished requests, judged before they may serve.
 //!
-//! The newest tenth of the rows is held out. The rest is winsorised and boosted (`cost::boost`); on the
-//! held-out rows the candidate must beat the running means (whose answers at arrival are among the features) and not
+//! The newest tenth of the rows is held out. The rest is winsorised and boosted (`cost::boost`). The held-out rows say one
+//! number of the model, how far what its trees add is to be believed, and then judge it (by thousands of rows, to which one number
+//! can hardly be fitted): on them the candidate must beat the running means (whose answers at arrival are among the features) and not
 //! fall behind the serving model. Panics are caught: whatever the rows hold, training ends in a model or an error.
 //!
 //! Our own histogram trainer serves; smartcore's gradient boosting is the reference it is tested against
@@ -152,8 +153,7 @@ pub fn train_for_classes(
 }
 
 /// How far what the trees add to the anchor holds on rows that they have not seen: by least squares, drawn towards 1. Below 1
-/// they have learned noise, or what held then; above 1 they were drawn in too far. Between two tenths and one on services of
-/// which the running means say all there is to say.
+/// they have learned noise, or what held then; above 1 they were drawn in too far.
 fn holding(anchor: &Anchor, forest: &Forest, judged: &[&Sample]) -> f32 {
     let bounded = |distance: f32| distance.clamp(-MOST_HELD, MOST_HELD);
     let (mut products, mut squares) = (0.0, 0.0);

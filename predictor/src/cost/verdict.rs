@@ -21,7 +21,7 @@ const MOST_BEYOND: f32 = 200.0;
 pub(crate) const MODEL: usize = 0;
 pub(crate) const KEY: usize = 1;
 pub(crate) const ROUTE: usize = 2;
-/// Histograms whose classes compete with those of the model's heads: of parameters, source, route and the very same request.
+/// Histograms whose classes compete with those of the model's heads: of parameters, source, route and the very same request among those alike.
 pub(crate) const HISTOGRAMS: usize = 4;
 
 /// What every competitor said about one request; kept until the truth is known.

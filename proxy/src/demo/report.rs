@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::demo::DemoOutcome;
 use crate::demo::replay::REACTIVE_UTILISATIONS;
 
-/// With fewer requests than this the 99th percentile hangs on a dozen of them.
+/// With fewer requests than this the 99th percentile hangs on fewer than twenty of them.
 const TELLING_REQUESTS: u64 = 2_000;
 
 /// The table with what it means.

@@ -14,7 +14,7 @@ pub const LANES: usize = 4;
 /// Bits of a double from 2^52 on, where its last bit counts as one: a whole number below that, put there, is that much more.
 const WHOLE: u64 = 0x4330_0000_0000_0000;
 const WHOLE_ZERO: f64 = (1u64 << 52) as f64;
-/// Nothing is older: 35 minutes, so that ages are whole numbers of 32 bits.
+/// Nothing is older: 35 minutes, so that ages are whole numbers of 32 bits. Reports live a minute at most.
 const OLDEST_US: u64 = i32::MAX as u64;
 
 /// What a generation of the routing table fixes of an instance's score, in one register.
@@ -205,12 +205,7 @@ fn count(words: [u64; LANES]) -> i32x4 {
 /// Their work, microseconds: exact, because whole numbers below 2^52 have doubles of their own.
 #[inline(always)]
 fn work(words: [u64; LANES]) -> f64x4 {
-    whole(u64x4::new(words) & u64x4::splat((1 << WORK_BITS) - 1))
-}
-
-/// Whole numbers below 2^52 as doubles.
-#[inline(always)]
-fn whole(numbers: u64x4) -> f64x4 {
+    let numbers = u64x4::new(words) & u64x4::splat((1 << WORK_BITS) - 1);
     cast::<u64x4, f64x4>(numbers | u64x4::splat(WHOLE)) - f64x4::splat(WHOLE_ZERO)
 }
 
