@@ -49,15 +49,17 @@ struct World {
     model: Option<CostModel>,
 }
 
-/// Lets all requests pass, from number `first` on; `lie(i)`: the factor on the liar's cost.
-fn run(spread: f64, first: u64, lie: impl Fn(u64) -> f64) -> World {
+/// Lets all requests pass, from number `first` on; `lie(i)`: the factor on the liar's cost. Of every five hundred the last
+/// `burst` are the liar's.
+fn run(spread: f64, first: u64, lie: impl Fn(u64) -> f64, burst: u64) -> World {
     let mut world = World { table: KeyTable::new(16_384), model: None };
     let mut reservoir = Reservoir::new(5_000, 1);
     let mut settings = BacktestSettings::default().train;
     settings.trees = 20;
     for i in first..first + REQUESTS {
         let at = Timestamp::from_us(i * 10_000);
-        let consumer = (uniform(i, 1) * CONSUMERS as f64) as u64;
+        let in_burst = i % 500 >= 500 - burst;
+        let consumer = if in_burst { LIAR } else { (uniform(i, 1) * CONSUMERS as f64) as u64 };
         let size = 1 << (uniform(i, 2) * 8.0) as u32;
         let asked = query(consumer, size);
         let prediction = predict(&world.table, world.model.as_ref(), &asked, at);
@@ -90,27 +92,41 @@ fn factors(honest: &World, lied: &World, with_model: bool, now: Timestamp) -> Ve
 struct Lie {
     how: &'static str,
     factor: fn(u64) -> f64,
+    burst: u64,
     bounds: (f64, f64),
 }
 
 #[test]
 fn a_liar_with_a_tenth_of_the_traffic_moves_others_by_little() {
     let lies = [
-        Lie { how: "always up", factor: |_| LIE, bounds: (1.8, 4.5) },
+        Lie { how: "always up", factor: |_| LIE, burst: 0, bounds: (1.5, 5.0) },
         Lie {
             how: "now and then up",
             factor: |i| if uniform(i, 9) < 0.2 { LIE } else { 1.0 },
-            bounds: (2.1, 4.5),
+            burst: 0,
+            bounds: (1.4, 3.0),
         },
-        Lie { how: "always down", factor: |_| 1.0 / LIE, bounds: (1.2, 1.6) },
+        // Asked right after the last burst.
+        Lie {
+            how: "in bursts",
+            factor: |i| if i % 500 >= 460 { LIE } else { 1.0 },
+            burst: 40,
+            bounds: (9.0, 10.0),
+        },
+        Lie { how: "always down", factor: |_| 1.0 / LIE, burst: 0, bounds: (1.2, 1.6) },
         // No lie at all, but other rows, and so other trees: what chance alone moves.
-        Lie { how: "a tenth either way", factor: |i| 0.9 + 0.2 * uniform(i, 3), bounds: (1.15, 1.6) },
+        Lie {
+            how: "a tenth either way",
+            factor: |i| 0.9 + 0.2 * uniform(i, 3),
+            burst: 0,
+            bounds: (1.15, 1.6),
+        },
     ];
     for (first, spread) in WORLDS.into_iter().flat_map(|first| [0.3, 0.8, 1.3].map(|spread| (first, spread)))
     {
-        let honest = run(spread, first, |_| 1.0);
-        for Lie { how, factor, bounds } in &lies {
-            let lied = run(spread, first, factor);
+        let honest = run(spread, first, |_| 1.0, 0);
+        for Lie { how, factor, burst, bounds } in &lies {
+            let lied = run(spread, first, factor, *burst);
             for with_model in [true, false] {
                 let now = Timestamp::from_us((first + REQUESTS) * 10_000);
                 let factors = factors(&honest, &lied, with_model, now);

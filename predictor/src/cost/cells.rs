@@ -292,17 +292,18 @@ impl Cells {
         CellView::default()
     }
 
-    /// Adds an observation to a key, if it can get a cell; what was known before.
+    /// Adds an observation to a key, if it can get a cell; `label` is told what was known before, and so is the caller.
     #[inline(always)]
-    pub(crate) fn observe(&self, tag: Tag, label: &Label) -> CellView {
+    pub(crate) fn observe(&self, tag: Tag, label: impl FnOnce(&CellView) -> Label) -> CellView {
         let choices = self.choices(tag);
         if let Some(own) = choices.iter().find(|cell| cell.tag.load(Relaxed) == tag.0) {
             let before = own.view();
-            own.put(before.with(label));
+            own.put(before.with(&label(&before)));
             return before;
         }
-        self.claim(choices, tag, label);
-        CellView::default()
+        let unknown = CellView::default();
+        self.claim(choices, tag, &label(&unknown));
+        unknown
     }
 
     /// A key that has no cell yet: takes an empty one, or wears down the weaker of its two.
@@ -384,7 +385,7 @@ mod tests {
     fn a_cell_averages_what_it_sees() {
         let cells = Cells::new(64);
         for work in [100.0, 100.0, 400.0] {
-            cells.observe(Tag::of(7), &label(work, 0));
+            cells.observe(Tag::of(7), |_| label(work, 0));
         }
         let view = cells.view(Tag::of(7));
         assert_eq!(view.count, 3.0);
@@ -398,15 +399,15 @@ mod tests {
     fn a_frequent_key_survives_a_flood_and_a_forgotten_one_leaves() {
         let cells = Cells::new(64);
         for _ in 0..200 {
-            cells.observe(Tag::of(hash::mix(1)), &label(10.0, 0));
+            cells.observe(Tag::of(hash::mix(1)), |_| label(10.0, 0));
         }
         for flood in 0..50_000u64 {
-            cells.observe(Tag::of(hash::mix(1000 + flood)), &label(1.0, 0));
+            cells.observe(Tag::of(hash::mix(1000 + flood)), |_| label(1.0, 0));
         }
         assert!(cells.view(Tag::of(hash::mix(1))).count > 190.0);
         assert!(cells.occupied() <= 64);
         for flood in 0..50_000u64 {
-            cells.observe(Tag::of(hash::mix(90_000 + flood)), &label(1.0, STALE_TICKS + 1));
+            cells.observe(Tag::of(hash::mix(90_000 + flood)), |_| label(1.0, STALE_TICKS + 1));
         }
         assert_eq!(cells.view(Tag::of(hash::mix(1))).count, 0.0);
     }
@@ -415,7 +416,7 @@ mod tests {
     fn a_snapshot_fits_other_capacities() {
         let cells = Cells::new(256);
         for key in 1..=40u64 {
-            cells.observe(Tag::of(hash::mix(key)), &label(key as f32, 3));
+            cells.observe(Tag::of(hash::mix(key)), |_| label(key as f32, 3));
         }
         let larger = Cells::new(1024);
         larger.restore(&cells.snapshot());

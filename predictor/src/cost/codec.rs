@@ -12,7 +12,7 @@ use crate::cost::table::KeyTableState;
 
 const MAGIC: &[u8; 6] = b"FTCOST";
 /// Raised whenever the meaning of the content changes; older files are then set aside.
-const VERSION: u32 = 10;
+const VERSION: u32 = 11;
 const HEADER: usize = MAGIC.len() + 4 + 8;
 
 /// All that Tier 2 has learned and would miss after a restart.

@@ -5,7 +5,7 @@
 //! far outside what was ever measured, and a route never seen gets the mean of everything, or a prior. Then
 //!
 //! ```text
-//! ln cost  = m + β·(f - m)                    m: route's mean, f: the answer, β: how far it is believed
+//! ln cost  = m + β·(f - m) + λ                m: route's mean, f: the answer, β: how far it is believed, λ: the route's lean
 //! cost     = smear(route) · exp(ln expected cost)
 //! interval = exp(ln cost ± scale · spread(route))
 //! class    = the likeliest by the class heads, or by the keys' own histogram where that was right more often
@@ -31,6 +31,9 @@ const SLACK: f32 = 1.4;
 const MOST_TAIL: f32 = 4.6;
 /// ln of an hour in microseconds: nothing is proxied longer.
 const MOST_LOG_US: f32 = 22.004_2;
+/// How much of what logs lean expected costs lean. What moves the logs of many may be a few that moved far: with all of it
+/// totals overshoot after a fault; with none they are late by what the smear takes.
+const MEAN_LEANS: f32 = 0.5;
 /// Widest interval: a factor of e^12 either way, so that no end overflows.
 const WIDEST: f32 = 12.0;
 
@@ -86,6 +89,7 @@ pub fn predict(
         KEY => answers.logs[KEY],
         _ => answers.logs[ROUTE],
     };
+    lean_on(&mut answers, known.track.correction());
     let first = known.key_answer().map_or(4.0 * FIRST_SPREAD, |[spread, ..]| spread);
     let spread = known.track.spread_under(all.spread_under(first));
     answers.half_width = (table.scale() * spread).min(WIDEST);
@@ -142,6 +146,7 @@ fn from_means(known: &Known) -> Answers {
         known: known.route.view.count >= 1.0,
         served: ROUTE as u8,
         log_served: route_log,
+        corrected: 0.0,
         smear: 1.0,
         half_width: 0.0,
     }
@@ -169,6 +174,14 @@ fn from_model(
         answers.heads = std::array::from_fn(|i| answer.above[i] + lifts[i]);
     }
     usable
+}
+
+/// Adds what costs have lain off lately.
+#[inline(always)]
+fn lean_on(answers: &mut Answers, correction: f32) {
+    answers.corrected = correction;
+    answers.log_served += correction;
+    answers.mean_logs = answers.mean_logs.map(|log| log + MEAN_LEANS * correction);
 }
 
 #[inline(always)]

@@ -14,6 +14,7 @@ mod forest;
 mod grow;
 mod interval;
 mod lanes;
+mod lean;
 pub mod model;
 pub mod query;
 mod recent;

@@ -9,6 +9,7 @@
 //!   mean m, so that a model that knows nothing shrinks to the mean smoothly instead of flapping;
 //! - *smear*, sum of costs over sum of predicted costs, which makes totals right (Duan 1983, online), and the *tail*, what rare
 //!   costs far beyond add to that;
+//! - *lean*, how far costs have lain off what was served lately, all to one side ([`crate::cost::lean`]);
 //! - scale of the interval (mean deviation) and alarms of drift: Page–Hinkley (Biometrika 1954) on residuals less
 //!   the common mode of all routes; alarms inform, the clock retrains.
 //!
@@ -23,6 +24,7 @@ use wide::f32x4;
 use crate::cost::cells::{load, store};
 use crate::cost::interval::LEAST_SPREAD;
 use crate::cost::lanes::{SharedFour, are_finite, at_least, at_most, towards};
+use crate::cost::lean::Lean;
 use crate::cost::verdict::{Answers, HISTOGRAMS, KEY, MODEL, ROUTE, Truth, Verdict, square};
 use crate::hash;
 
@@ -107,6 +109,8 @@ pub(crate) struct TrackView {
     hits: f32x4,
     /// What the class heads' shares lack lately; the tail.
     lifts: f32x4,
+    /// How far the truth has lain off what was served, see [`Lean`].
+    lean: f32x4,
 }
 
 /// A route and its numbers, for the state file.
@@ -130,6 +134,7 @@ struct Track {
     means: SharedFour,
     hits: SharedFour,
     lifts: SharedFour,
+    lean: SharedFour,
 }
 
 /// Tracks of all routes.
@@ -172,6 +177,12 @@ impl TrackView {
     pub(crate) fn lifts(&self) -> [f32; 3] {
         let [light, medium, heavy, _] = self.lifts.to_array();
         [light, medium, heavy]
+    }
+
+    /// To be added to what is served, ln cost: how far costs have lain off it lately.
+    #[inline(always)]
+    pub(crate) fn correction(&self) -> f32 {
+        Lean(self.lean).correction()
     }
 
     /// How far the model's distance from the route's mean is believed.
@@ -269,6 +280,9 @@ impl TrackView {
             (up, down) = (0.0, 0.0);
             next.counted += ONE_ALARM;
         }
+        if let Some(missed) = verdict.missed {
+            next.lean = Lean(self.lean).after(missed, next.seen()).0;
+        }
         let tail = self.lifts.as_array()[3];
         let tail_rate = at_least(1.0 / (next.seen() + TAIL_PRIOR), 1.0 / TAIL_MEMORY);
         let grown = tail_rate * (verdict.beyond - tail * verdict.costs.as_array()[0]);
@@ -317,7 +331,7 @@ impl TrackView {
     /// Whether all numbers can be reckoned with; if one cannot, their sum cannot.
     #[inline(always)]
     fn is_finite(&self) -> bool {
-        are_finite(self.counted + self.totals + self.model + self.means + self.hits + self.lifts)
+        are_finite(self.counted + self.totals + self.model + self.means + self.hits + self.lifts + self.lean)
     }
 }
 
@@ -335,6 +349,7 @@ impl Track {
             means: self.means.load(),
             hits: self.hits.load(),
             lifts: self.lifts.load(),
+            lean: self.lean.load(),
         }
     }
 
@@ -352,6 +367,7 @@ impl Track {
             self.means.store(view.means);
             self.hits.store(view.hits);
             self.lifts.store(view.lifts);
+            self.lean.store(view.lean);
         }
     }
 
@@ -459,7 +475,8 @@ impl Routes {
             let free = (first..first + PROBES).find(|at| self.tracks[at % ROUTES].tag.load(Relaxed) == 0);
             if let Some(at) = free {
                 let lifts = one.view.lifts.fast_max(LIFTS.0).fast_min(LIFTS.1);
-                self.tracks[at % ROUTES].put(TrackView { lifts, ..one.view });
+                let lean = Lean(one.view.lean).sound().0;
+                self.tracks[at % ROUTES].put(TrackView { lifts, lean, ..one.view });
                 self.tracks[at % ROUTES].claim(tag, one.route_key);
             }
         }

@@ -42,6 +42,8 @@ const MOOD_RATE: f32 = 0.02;
 /// far more expensive than everybody else, moves a mean that others are answered from by its share of the traffic times
 /// four at most, and not by a hundred thousand. Tenants of one service rarely differ by more at the same parameters.
 pub(crate) const OWN_REACH: f32 = 1.386;
+/// e to that.
+const DEAR: f32 = 4.0;
 /// Exact requests remembered per cell of the table.
 const RECENT_PER_CELL: usize = 4;
 
@@ -380,16 +382,19 @@ impl KeyTable {
         let was_seen = features.0[place::ROUTE + 3] > 0.0;
         let over = if was_seen { label.log - features.0[place::FINE] } else { 0.0 };
         let own = Label { over, ..*label };
-        for key in [keys.source, keys.both] {
-            self.cells.observe(key, &own);
-        }
-        let alike = self.without(label, excess(features, place::BOTH, place::FINE));
-        for key in [keys.parameters, keys.fine] {
-            self.cells.observe(key, &alike);
-        }
+        let [source, both] = [keys.source, keys.both].map(|key| self.cells.observe(key, |_| own));
+        let mut alike = *label;
+        self.cells.observe(keys.fine, |fine| {
+            alike = self.without(label, excess(features, place::BOTH, place::FINE), &both, fine);
+            alike
+        });
+        self.cells.observe(keys.parameters, |_| alike);
         self.recent.note(keys.exact, alike.gist());
-        let shared = self.without(label, excess(features, place::SOURCE, place::ROUTE));
-        let route = self.cells.observe(keys.route, &shared);
+        let mut shared = *label;
+        let route = self.cells.observe(keys.route, |route| {
+            shared = self.without(label, excess(features, place::SOURCE, place::ROUTE), &source, route);
+            shared
+        });
         if route.count > 0.0 {
             let mood = load(&self.mood);
             store(&self.mood, mood + MOOD_RATE * ((shared.log - route.log_mean()).clamp(-3.0, 3.0) - mood));
@@ -401,12 +406,22 @@ impl KeyTable {
         store(&self.range[1], load(&self.range[1]).max(label.log));
     }
 
+    /// A label as a shared cell learns it: without its consumer's `excess` of logs, or of mean costs by their `own` cell. Who is
+    /// dear now and then has a mean of logs that is nearly usual, and a mean cost that is not. What is taken off
+    /// never carries a label to the other side of what the others cost.
     #[inline(always)]
-    fn without(&self, label: &Label, excess: f32) -> Label {
-        if excess == 0.0 {
+    fn without(&self, label: &Label, excess: f32, own: &CellView, shared: &CellView) -> Label {
+        let is_dear = own.mean_us() > DEAR * shared.mean_us() && shared.count > 0.0;
+        if excess == 0.0 && !is_dear {
             return *label;
         }
-        let log = label.log - excess;
+        let usual = if shared.count > 0.0 { shared.log_mean() } else { label.log - excess };
+        let dear = if is_dear { approx::ln(own.mean_us() / shared.mean_us()) - OWN_REACH } else { 0.0 };
+        let log = if label.log > usual {
+            at_least(at_most(label.log - at_least(excess, dear), usual + OWN_REACH), usual)
+        } else {
+            at_most(label.log - at_most(excess, 0.0), usual)
+        };
         let work_us = approx::exp(log);
         Label { log, work_us, above: self.above(work_us), ..*label }
     }

@@ -43,6 +43,8 @@ pub struct Answers {
     pub(crate) served: u8,
     /// ln cost that was served.
     pub(crate) log_served: f32,
+    /// What of that is the correction by the route's lean, ln cost.
+    pub(crate) corrected: f32,
     /// Factor from the expected cost by who served to what was told.
     pub(crate) smear: f32,
     /// Half-width of the interval that was served, in ln cost.
@@ -80,6 +82,8 @@ pub(crate) struct Verdict {
     pub beyond: f32,
     /// ln cost over what was served.
     pub residual: f32,
+    /// ln cost over what would have been served without correction; `None` where its consumer costs more than is usual.
+    pub missed: Option<f32>,
 }
 
 impl Verdict {
@@ -109,6 +113,7 @@ impl Verdict {
             beyond: if truth.excess > 0.0 { 0.0 } else { believed - costs[0] },
             costs: f32x4::new(costs),
             residual: truth.log - answers.log_served,
+            missed: (truth.excess <= 0.0).then_some(truth.log - answers.log_served + answers.corrected),
         }
     }
 }
