@@ -406,19 +406,22 @@ impl KeyTable {
         store(&self.range[1], load(&self.range[1]).max(label.log));
     }
 
-    /// A label as a shared cell learns it: without its consumer's `excess` of logs, or of mean costs by their `own` cell. Who is
-    /// dear now and then has a mean of logs that is nearly usual, and a mean cost that is not. What is taken off
-    /// never carries a label to the other side of what the others cost.
+    /// A label as a shared cell learns it: without its consumer's `excess` of logs or what its mean cost, in its `own` cell, is
+    /// beyond. Who is dear now and then has a mean of logs that is nearly usual, and a mean cost that is not. What is taken off
+    /// never carries a label to the other side of the usual, and what is left is within reach of it.
     #[inline(always)]
     fn without(&self, label: &Label, excess: f32, own: &CellView, shared: &CellView) -> Label {
-        let is_dear = own.mean_us() > DEAR * shared.mean_us() && shared.count > 0.0;
-        if excess == 0.0 && !is_dear {
-            return *label;
-        }
+        let is_usual = excess == 0.0 && own.mean_us() <= DEAR * shared.mean_us();
+        if is_usual { *label } else { self.cut(label, excess, own, shared) }
+    }
+
+    #[cold]
+    fn cut(&self, label: &Label, excess: f32, own: &CellView, shared: &CellView) -> Label {
+        let dear = approx::ln(own.mean_us() / shared.mean_us()) - OWN_REACH;
+        let too_much = at_least(at_least(excess, dear), 0.0);
         let usual = if shared.count > 0.0 { shared.log_mean() } else { label.log - excess };
-        let dear = if is_dear { approx::ln(own.mean_us() / shared.mean_us()) - OWN_REACH } else { 0.0 };
         let log = if label.log > usual {
-            at_least(at_most(label.log - at_least(excess, dear), usual + OWN_REACH), usual)
+            at_least(at_most(label.log - too_much, usual + OWN_REACH), usual)
         } else {
             at_most(label.log - at_most(excess, 0.0), usual)
         };
