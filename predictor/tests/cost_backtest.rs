@@ -93,6 +93,32 @@ fn rare_time_outs_are_in_the_total() {
 }
 
 #[test]
+fn time_outs_of_some_routes_do_not_make_the_certain_ones_dear() {
+    // One in ten requests of three routes takes a thousand, else next to nothing; those of the fourth always do.
+    let cost = |route: u64, i: u64| {
+        if route == 3 || hash::mix(i ^ 11) % 10 == 0 { 1e6 } else { 1e3 * (1 << route) as f64 }
+    };
+    let row = |i: u64| {
+        let route = hash::mix(i ^ 5) % 4;
+        let mut query = CostQuery::new(RouteId(route as u16), 1 + route, 1);
+        query.numbers[0] = (1 + hash::mix(i ^ 3) % 5) as f32;
+        let at = Timestamp::from_us(i * 1_000);
+        BacktestRow { arrival: at, label_known_at: at, query, cost: cost(route, i) }
+    };
+    let rows: Vec<BacktestRow> = (0..8_000).map(row).collect();
+    let (scored, report) = run(&rows);
+    let certain: Vec<f64> = scored
+        .iter()
+        .filter(|one| rows[one.row].query.route == RouteId(3))
+        .map(|one| one.answer.mean)
+        .collect();
+    let mean = certain.iter().sum::<f64>() / certain.len() as f64 / 1e6;
+    assert!((0.9..1.15).contains(&mean), "{mean}");
+    let total = report.ours.sum_ratio.unwrap();
+    assert!((0.85..1.15).contains(&total), "{total}");
+}
+
+#[test]
 fn unusable_rows_and_disorder_are_said() {
     let mut rows = rows();
     rows[10].cost = f64::NAN;

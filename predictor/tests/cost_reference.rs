@@ -77,7 +77,7 @@ fn a_liar_moves_others_by_a_bounded_amount() {
     };
     for (honest, lied) in answers(None).iter().zip(answers(Some(3.6e9))) {
         let moved = lied / honest;
-        assert!((0.05..20.0).contains(&moved), "moved by a factor of {moved}; the lie was one of 100,000");
+        assert!((0.3..20.0).contains(&moved), "moved by a factor of {moved}; the lie was one of 100,000");
     }
 }
 

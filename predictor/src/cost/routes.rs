@@ -58,6 +58,10 @@ const TAIL_PRIOR: f32 = 1_000.0;
 const MOST_TAIL: f32 = 100.0;
 /// What class heads may lack, and the tail.
 const LIFTS: (f32x4, f32x4) = (f32x4::new([-0.5, -0.5, -0.5, 0.0]), f32x4::new([0.5, 0.5, 0.5, MOST_TAIL]));
+/// A route that has seen as many as it remembers is unlike the others where its smear lies beyond this factor of theirs, two
+/// standard errors where costs scatter as much as they are large; then theirs counts as no further away. Else a route whose costs
+/// are certain would for ever be scaled by time-outs of others.
+const LIKE: f32 = 1.25;
 /// Smears are kept within these.
 const SMEARS: (f32, f32) = (0.05, 20.0);
 /// Page–Hinkley: drift that is let pass, and the sum of excess that raises an alarm, in mean deviations.
@@ -244,6 +248,9 @@ impl TrackView {
         let weight = at_most(seen, SMEAR_MEMORY);
         let own = weight * predicted;
         let prior = PRIOR_WEIGHT * at_least(predicted, 1e-6);
+        let alone = costs / at_least(predicted, 1e-6);
+        let near = at_most(at_least(parent, alone / LIKE), alone * LIKE);
+        let parent = if seen > SMEAR_MEMORY { near } else { parent };
         let smear = ((weight * costs + prior * parent) / (own + prior)).clamp(SMEARS.0, SMEARS.1);
         smear * (1.0 + self.lifts.as_array()[3])
     }

@@ -11,6 +11,8 @@ use crate::cost::lanes::{at_least, at_most};
 const MOST_SQUARE: f32 = 16.0;
 /// One request's cost counts as this many times the predicted one at most, in the smear. The predicted one as it was told: where
 /// one in ten costs a hundred times the others and nothing says which, the smear itself brings it up to the mean.
+/// A predicted cost counts as this many times the larger of the true one and the route's mean: a key that a liar was the
+/// first to ask for must not scale down all the others.
 const MOST_RATIO: f32 = 20.0;
 /// What a cost is beyond that counts in the *tail*, up to this many times the told one: where three requests in a hundred run
 /// into a time-out of half a minute, they are most of the total. The tail is what that adds to the rest. Consumers that cost more
@@ -99,9 +101,11 @@ impl Verdict {
         let [model, key, route] = [by_model, KEY, ROUTE].map(|who| answers.mean_logs[who]);
         let relative = |log: f32| (log - unit).clamp(-8.0, 8.0);
         let mut costs = approx::exp_each([truth.log, model, key, route].map(relative));
+        let most = MOST_RATIO * at_least(costs[0], 1.0);
         let told_cost = answers.smear * costs[1 + usize::from(answers.served).min(ROUTE)];
         let believed = at_most(costs[0], MOST_BEYOND * told_cost);
         costs[0] = at_most(costs[0], MOST_RATIO * told_cost);
+        costs[1..].iter_mut().for_each(|told| *told = at_most(*told, most));
         let heads = answers.heads;
         Self {
             over_mean: truth.log - mean,
