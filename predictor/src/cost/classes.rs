@@ -1,9 +1,9 @@
 //! Which requests are heavy: the 50th, 80th and 95th percentile of the costs seen lately.
 //!
 //! A histogram of ln cost, eight bins an octave from 1/16 µs to 2^32 µs (over an hour), halved whenever it holds
-//! [`MEMORY`] observations. Borders are interpolated inside a bin (error below 1 %) and kept ready to read. One writer,
-//! many readers, relaxed atomics. Known weakness: the percentiles are of all routes together, as the class of a
-//! request is about what it does to its neighbours.
+//! [`MEMORY`] observations. Borders are interpolated inside a bin (error below 1 %), or put behind it where it is full of
+//! equal costs, and kept ready to read. One writer, many readers, relaxed atomics. Known weakness: the percentiles are of
+//! all routes together, as the class of a request is about what it does to its neighbours.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
@@ -143,10 +143,18 @@ impl CostClasses {
                 count = self.bins[index].load(Relaxed);
             }
             let inside = (wanted - below as f32) / count.max(1) as f32;
+            let inside = inside + is_one_cost(count as f32 / total) * (1.0 - inside);
             let octave = LOWEST_OCTAVE + (index as f32 + inside) / PER_OCTAVE;
             store(border, octave.exp2());
         }
     }
+}
+
+/// How far a bin that holds this share of all costs is taken for one cost that all of them are, 0 to 1: costs that merely scatter
+/// by a fifth or more put at most a sixth into one bin. What most requests cost must lie on one side of a border, and below it is
+/// where [`CostClass`] puts it: a service whose requests all cost the same has light ones only.
+fn is_one_cost(share: f32) -> f32 {
+    ((share - 0.15) / 0.1).clamp(0.0, 1.0)
 }
 
 /// The likeliest class, given the shares above the three borders.
@@ -191,6 +199,19 @@ mod tests {
         assert_eq!(classes.class_of(f64::NAN), CostClass::Light);
         assert_eq!(classes.class_of(f64::INFINITY), CostClass::Huge);
         assert_eq!(classes.clone().borders_us(), classes.borders_us(), "9,984 is a multiple of the refresh");
+    }
+
+    #[test]
+    fn what_all_requests_cost_is_light_and_what_many_cost_is_not_above_itself() {
+        for cost in (0..40).map(|step| 100.0 * 1.023f32.powi(step)) {
+            let classes = CostClasses::new();
+            (0..1_024).for_each(|_| classes.observe(cost.ln()));
+            assert_eq!(classes.class_of(f64::from(cost)), CostClass::Light, "{cost}");
+            // From now on two of three are lighter.
+            (0..2_048).for_each(|_| classes.observe((cost / 10.0).ln()));
+            assert_eq!(classes.class_of(f64::from(cost / 10.0)), CostClass::Light, "{cost}");
+            assert_ne!(classes.class_of(f64::from(cost)), CostClass::Huge, "{cost}");
+        }
     }
 
     #[test]
