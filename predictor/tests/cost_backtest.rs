@@ -96,7 +96,7 @@ fn rare_time_outs_are_in_the_total() {
 fn time_outs_of_some_routes_do_not_make_the_certain_ones_dear() {
     // One in ten requests of three routes takes a thousand, else next to nothing; those of the fourth always do.
     let cost = |route: u64, i: u64| {
-        if route == 3 || hash::mix(i ^ 11) % 10 == 0 { 1e6 } else { 1e3 * (1 << route) as f64 }
+        if route == 3 || hash::mix(i ^ 11).is_multiple_of(10) { 1e6 } else { 1e3 * (1 << route) as f64 }
     };
     let row = |i: u64| {
         let route = hash::mix(i ^ 5) % 4;

@@ -99,7 +99,7 @@ struct Lie {
 #[test]
 fn a_liar_with_a_tenth_of_the_traffic_moves_others_by_little() {
     let lies = [
-        Lie { how: "always up", factor: |_| LIE, burst: 0, bounds: (1.5, 5.0) },
+        Lie { how: "always up", factor: |_| LIE, burst: 0, bounds: (1.8, 6.0) },
         Lie {
             how: "now and then up",
             factor: |i| if uniform(i, 9) < 0.2 { LIE } else { 1.0 },
