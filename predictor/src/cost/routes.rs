@@ -9,7 +9,7 @@
 //!   mean m, so that a model that knows nothing shrinks to the mean smoothly instead of flapping;
 //! - *smear*, sum of costs over sum of predicted costs, which makes totals right (Duan 1983, online), and the *tail*, what rare
 //!   costs far beyond add to that;
-//! - *lean*, how far costs have lain off what was served lately, all to one side ([`crate::cost::lean`]);
+//! - *lean*, how far costs have lain off what was served lately, all to one side (`cost::lean`);
 //! - scale of the interval (mean deviation) and alarms of drift: Page–Hinkley (Biometrika 1954) on residuals less
 //!   the common mode of all routes; alarms inform, the clock retrains.
 //!
