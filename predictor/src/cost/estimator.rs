@@ -31,9 +31,6 @@ const SLACK: f32 = 1.4;
 const MOST_TAIL: f32 = 4.6;
 /// ln of an hour in microseconds: nothing is proxied longer.
 const MOST_LOG_US: f32 = 22.004_2;
-/// How much of what logs lean expected costs lean. What moves the logs of many may be a few that moved far: with all of it
-/// totals overshoot after a fault; with none they are late by what the smear takes.
-const MEAN_LEANS: f32 = 0.5;
 /// Widest interval: a factor of e^12 either way, so that no end overflows.
 const WIDEST: f32 = 12.0;
 
@@ -89,13 +86,16 @@ pub fn predict(
         KEY => answers.logs[KEY],
         _ => answers.logs[ROUTE],
     };
-    lean_on(&mut answers, known.track.correction());
+    // Not the expected cost: in a surge that would learn within ten requests what the overload itself does to labels, and hide
+    // the demand from who plans for it.
+    answers.corrected = known.track.correction();
+    answers.log_served += answers.corrected;
     let first = known.key_answer().map_or(4.0 * FIRST_SPREAD, |[spread, ..]| spread);
     let spread = known.track.spread_under(all.spread_under(first));
     answers.half_width = (table.scale() * spread).min(WIDEST);
     let histogram = |which: usize| answers.histograms.map(|border| border.to_array()[which]);
     let above = known.track.classifier(usable).map_or(answers.heads, histogram);
-    answers.smear = known.track.smear(who, all.smear(who, 1.0));
+    answers.smear = known.track.smear(who, all.smear_of_all(who));
     let log = answers.log_served;
     let [mean, low, high, _] =
         approx::exp_each([answers.mean_logs[who], log - answers.half_width, log + answers.half_width, 0.0]);
@@ -174,14 +174,6 @@ fn from_model(
         answers.heads = std::array::from_fn(|i| answer.above[i] + lifts[i]);
     }
     usable
-}
-
-/// Adds what costs have lain off lately.
-#[inline(always)]
-fn lean_on(answers: &mut Answers, correction: f32) {
-    answers.corrected = correction;
-    answers.log_served += correction;
-    answers.mean_logs = answers.mean_logs.map(|log| log + MEAN_LEANS * correction);
 }
 
 #[inline(always)]

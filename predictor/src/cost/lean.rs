@@ -11,6 +11,9 @@
 //! Where misses have nothing to do with each other `β` is zero, and so nothing is added: a first-order autoregression of the
 //! residuals (Box and Jenkins 1970) that has to earn its place. Misses are those of the answer without it.
 //!
+//! It moves ln cost and its interval, not the expected cost, which the smear corrects at its own pace
+//! ([`crate::cost::estimator`]).
+//!
 //! Known weakness: a fault in which few requests take a hundred times longer ends for it as abruptly as it began, and the
 //! answers of the ten requests after it are off by what it had learned.
 

@@ -234,9 +234,24 @@ impl TrackView {
         (!heads_lead).then_some(best)
     }
 
-    /// Factor from one competitor's predicted to expected cost, drawn towards `parent`'s.
+    /// Factor from one competitor's predicted to expected cost, drawn towards that of `all` routes.
     #[inline(always)]
-    pub(crate) fn smear(&self, who: usize, parent: f32) -> f32 {
+    pub(crate) fn smear(&self, who: usize, all: f32) -> f32 {
+        let (costs, predicted, seen) = self.sums(who);
+        let alone = costs / at_least(predicted, 1e-6);
+        let near = at_most(at_least(all, alone / LIKE), alone * LIKE);
+        self.drawn(who, if seen > SMEAR_MEMORY { near } else { all })
+    }
+
+    /// The same of the track of all routes.
+    #[inline(always)]
+    pub(crate) fn smear_of_all(&self, who: usize) -> f32 {
+        self.drawn(who, 1.0)
+    }
+
+    /// Decayed means of costs and of what one competitor predicted, and how many there were.
+    #[inline(always)]
+    fn sums(&self, who: usize) -> (f32, f32, f32) {
         let [costs, model, key, route] = self.totals.to_array();
         // Named and not indexed, here and below: the compiler can then keep all of this in registers.
         let predicted = match who {
@@ -244,14 +259,15 @@ impl TrackView {
             KEY => key,
             _ => route,
         };
-        let seen = if who == MODEL { self.by_model() } else { self.seen() };
+        (costs, predicted, if who == MODEL { self.by_model() } else { self.seen() })
+    }
+
+    #[inline(always)]
+    fn drawn(&self, who: usize, to: f32) -> f32 {
+        let (costs, predicted, seen) = self.sums(who);
         let weight = at_most(seen, SMEAR_MEMORY);
-        let own = weight * predicted;
         let prior = PRIOR_WEIGHT * at_least(predicted, 1e-6);
-        let alone = costs / at_least(predicted, 1e-6);
-        let near = at_most(at_least(parent, alone / LIKE), alone * LIKE);
-        let parent = if seen > SMEAR_MEMORY { near } else { parent };
-        let smear = ((weight * costs + prior * parent) / (own + prior)).clamp(SMEARS.0, SMEARS.1);
+        let smear = ((weight * costs + prior * to) / (weight * predicted + prior)).clamp(SMEARS.0, SMEARS.1);
         smear * (1.0 + self.lifts.as_array()[3])
     }
 
@@ -445,7 +461,7 @@ impl Routes {
 
     /// All routes judged so far, for people, in the order of their slots.
     pub(crate) fn skills(&self) -> Vec<RouteSkill> {
-        let parent = self.all().smear(MODEL, 1.0);
+        let all = self.all().smear_of_all(MODEL);
         let used = self.tracks.iter().filter(|track| track.tag.load(Relaxed) != 0);
         let skill = |track: &Track| {
             let view = track.view();
@@ -455,7 +471,7 @@ impl Routes {
                 skill: view.skill(),
                 errors: view.errors(),
                 trust: view.trust(),
-                smear: view.smear(MODEL, parent),
+                smear: view.smear(MODEL, all),
                 spread: view.spread(),
                 drift_alarms: view.counted.as_array()[3],
             }
