@@ -151,7 +151,7 @@ impl CostClasses {
 }
 
 /// How far a bin that holds this share of all costs is taken for one cost that all of them are, 0 to 1: costs that merely scatter
-/// by a fifth or more put at most a sixth into one bin. What most requests cost must lie on one side of a border, and below it is
+/// by a fifth or more put about a sixth into one bin at most. What most requests cost must lie on one side of a border, and below it is
 /// where [`CostClass`] puts it: a service whose requests all cost the same has light ones only.
 fn is_one_cost(share: f32) -> f32 {
     ((share - 0.15) / 0.1).clamp(0.0, 1.0)

@@ -411,15 +411,15 @@ impl KeyTable {
     /// never carries a label to the other side of the usual, and what is left is within reach of it.
     #[inline(always)]
     fn without(&self, label: &Label, excess: f32, own: &CellView, shared: &CellView) -> Label {
-        let is_dear = own.mean_us() > DEAR * shared.mean_us() && own.count >= ENOUGH;
-        let is_usual = excess == 0.0 && !is_dear;
-        if is_usual { *label } else { self.cut(label, excess, own, shared) }
+        // One that was seen once or twice says nothing of its consumer.
+        let own_us = if own.count >= ENOUGH { own.mean_us() } else { 0.0 };
+        let is_usual = excess == 0.0 && own_us <= DEAR * shared.mean_us();
+        if is_usual { *label } else { self.cut(label, excess, own_us, shared) }
     }
 
     #[cold]
-    fn cut(&self, label: &Label, excess: f32, own: &CellView, shared: &CellView) -> Label {
-        let is_known = own.count >= ENOUGH;
-        let dear = if is_known { approx::ln(own.mean_us() / shared.mean_us()) - OWN_REACH } else { 0.0 };
+    fn cut(&self, label: &Label, excess: f32, own_us: f32, shared: &CellView) -> Label {
+        let dear = approx::ln(own_us / shared.mean_us()) - OWN_REACH;
         let too_much = at_least(at_least(excess, dear), 0.0);
         let usual = if shared.count > 0.0 { shared.log_mean() } else { label.log - excess };
         let log = if label.log > usual {
